@@ -219,7 +219,8 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
             self.passed.push(node);
         }
         let (rounds, node) = best?;
-        self.credit_passed(rounds, node);
+        // A key that still has its turn needs no other, but those before it have had one.
+        self.credit_passed(rounds.max(1), node);
         Some(self.serve(node, rounds))
     }
 
@@ -281,18 +282,20 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         cost.saturating_sub(node.deficit).div_ceil(QUANTUM)
     }
 
-    /// Credits the keys that were passed: those before `served` have had `rounds` turns in vain
-    /// and go behind it, those after it one fewer.
+    /// Credits the keys that were passed and puts them at the end, as if every turn had been walked:
+    /// those after `served` have had one turn less than `rounds`, and then those before it the last.
     fn credit_passed(&mut self, rounds: u64, served: u32) {
-        let mut turns = rounds;
-        for at in 0..self.passed.len() {
-            let node = self.passed[at];
-            if node == served {
-                turns = rounds - 1;
-                continue;
-            }
-            self.keys[node as usize].deficit += turns * QUANTUM;
-            if turns == rounds {
+        assert!(1 <= rounds);
+        let split = self.passed.iter().position(|&node| node == served);
+        let (before, after) = match split {
+            Some(at) => (0..at, at + 1..self.passed.len()),
+            None => (0..self.passed.len(), 0..0),
+        };
+        for (range, turns) in [(after, rounds - 1), (before, rounds)] {
+            for at in range {
+                assert!(1 <= turns, "a key that had no turn keeps its place");
+                let node = self.passed[at];
+                self.keys[node as usize].deficit += turns * QUANTUM;
                 self.ring.rotate(&mut self.ring_links, node);
             }
         }

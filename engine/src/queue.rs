@@ -165,9 +165,7 @@ impl ReadyQueue {
     /// is not held must not be forgotten; it is found by an assertion in that pass.
     pub fn forget(&mut self, task: TaskId, ready_seq: u64) {
         self.forgotten.insert((task, ready_seq));
-        if self.held < self.forgotten.len() * 2 {
-            self.compact();
-        }
+        self.compact_if_due();
     }
 
     /// Takes the next task to start among those for which `eligible(lane, key)`.
@@ -284,6 +282,17 @@ impl ReadyQueue {
             self.leave(level, lane);
             return Some(self.free(index));
         }
+        self.pop_remembered(level, lane, eligible)
+    }
+
+    /// [`ReadyQueue::pop_at`] while some tasks are forgotten.
+    fn pop_remembered(
+        &mut self,
+        level: usize,
+        lane: u32,
+        eligible: impl FnMut(KeyId) -> bool,
+    ) -> Option<Ready> {
+        let queue = &mut self.lanes[lane as usize].queues[level];
         let (entries, forgotten, dropped) = (&self.entries, &mut self.forgotten, &mut self.dropped);
         let popped = queue.pop_live(eligible, |&index| {
             let ready = &entries[index as usize].ready;
@@ -297,7 +306,10 @@ impl ReadyQueue {
             self.leave(level, lane);
         }
         self.free_dropped();
-        popped.map(|(_, index)| self.free(index))
+        let (_, index) = popped?;
+        let ready = self.free(index);
+        self.compact_if_due();
+        Some(ready)
     }
 
     /// Ends a lane's turn on a level: to the end of the ring, or out of it when it is empty.
@@ -365,7 +377,15 @@ impl ReadyQueue {
         }
     }
 
-    /// Removes every forgotten task.
+    /// Compacts when more than half of what is held is forgotten: for each task that the pass keeps
+    /// it removes one at least, so that it costs a constant for each forgotten one.
+    fn compact_if_due(&mut self) {
+        if self.held < self.forgotten.len() * 2 {
+            self.compact();
+        }
+    }
+
+    /// Removes every forgotten task in one pass.
     fn compact(&mut self) {
         for level in 0..LEVELS {
             let mut cursor = self.levels[level].ring.first();
