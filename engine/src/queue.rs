@@ -254,6 +254,33 @@ impl ReadyQueue {
         false
     }
 
+    /// Panics where an invariant is broken. Walks everything: for tests and the simulator.
+    pub fn assert_valid(&self) {
+        let (mut held, mut aged) = (0, 0);
+        for (number, level) in self.levels.iter().enumerate() {
+            let mut cursor = level.ring.first();
+            assert_eq!(self.occupied & (1 << number) != 0, cursor.is_some());
+            while let Some(lane) = cursor {
+                cursor = level.ring_links.next(lane);
+                let queue = &self.lanes[lane as usize].queues[number];
+                queue.assert_valid();
+                assert!(!queue.is_empty());
+                held += queue.len();
+            }
+            let mut cursor = level.ageing.first();
+            while let Some(index) = cursor {
+                cursor = self.age_links.next(index);
+                assert_eq!(usize::from(self.entries[index as usize].level), number);
+                aged += 1;
+            }
+        }
+        assert_eq!((held, aged), (self.held, self.held));
+        assert_eq!(held + self.entries_free.len(), self.entries.len());
+        assert_eq!(self.lanes.iter().map(|lane| lane.held).sum::<usize>(), held);
+        assert_eq!(self.lane_index.len() + self.lanes_free.len(), self.lanes.len());
+        assert!(self.forgotten.len() * 2 <= held && self.dropped.is_empty());
+    }
+
     /// Puts a task at the end of its key on its level.
     fn enter(&mut self, index: u32) {
         let Entry { ready, lane, level, .. } = &self.entries[index as usize];
@@ -315,6 +342,7 @@ impl ReadyQueue {
     /// Ends a lane's turn on a level: to the end of the ring, or out of it when it is empty.
     fn leave(&mut self, level: usize, lane: u32) {
         let state = &mut self.levels[level];
+        assert!(self.occupied & (1 << level) != 0);
         if !self.lanes[lane as usize].queues[level].is_empty() {
             state.ring.rotate(&mut state.ring_links, lane);
             return;
@@ -330,9 +358,10 @@ impl ReadyQueue {
         let Entry { ready, lane, level, .. } = self.entries[index as usize];
         self.levels[usize::from(level)].ageing.remove(&mut self.age_links, index);
         self.entries_free.push(index);
+        assert!(0 < self.held);
         self.held -= 1;
         let state = &mut self.lanes[lane as usize];
-        assert_eq!(state.id, ready.lane);
+        assert!(state.id == ready.lane && 0 < state.held);
         state.held -= 1;
         if state.held == 0 {
             self.lane_index.remove(&ready.lane);
@@ -427,7 +456,8 @@ impl ReadyQueue {
                 (self.lanes.len() - 1) as u32
             }
         };
-        self.lane_index.insert(id, lane);
+        let before = self.lane_index.insert(id, lane);
+        assert!(before.is_none());
         lane
     }
 }
