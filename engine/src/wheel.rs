@@ -218,7 +218,8 @@ impl<T> Wheel<T> {
             assert_eq!(occupied, index != NONE);
             while index != NONE {
                 let node = &self.nodes[index as usize];
-                assert_eq!(self.place(node.at_ms), place);
+                let own = self.place_settled(node.at_ms);
+                assert!(own == place || (own < place && self.cascading == Some(place)));
                 assert_eq!((usize::from(node.place), node.prev), (place, prev));
                 assert!(node.item.is_some());
                 (prev, index, held) = (index, node.next, held + 1);
@@ -313,20 +314,19 @@ impl<T> Wheel<T> {
     /// Moves the wheel's time back and places anew what the move concerns.
     fn set_back(&mut self, now_ms: u64) {
         assert!(now_ms < self.time_ms);
-        // Timers above the highest level on which the two times differ stay where they are.
-        let top = level_of(self.time_ms ^ now_ms);
+        // Only timers that shared more with the old time than the new time does have another place:
+        // those below the highest level on which the times differ, and in a slot being moved down.
+        // (That one starts at the wheel's time, so that any step back leaves it.)
+        let top = level_of(self.time_ms ^ now_ms) * SLOTS;
+        let cascading = self.cascading.take();
         let mut moved = Vec::new();
-        for level in 0..=top {
-            for slot in level * SLOTS..(level + 1) * SLOTS {
-                while self.slots[slot].head != NONE {
-                    let index = self.slots[slot].head;
-                    self.unlink(index);
-                    moved.push(index);
-                }
+        for slot in (0..top).chain(cascading.filter(|&slot| top <= slot)) {
+            while self.slots[slot].head != NONE {
+                let index = self.slots[slot].head;
+                self.unlink(index);
+                moved.push(index);
             }
         }
-        // A slot being moved down starts at the wheel's time, so that any step back leaves it.
-        self.cascading = None;
         self.time_ms = now_ms;
         let overdue = std::mem::take(&mut self.overdue).into_sorted_vec();
         for Reverse(entry) in overdue.into_iter().rev() {
@@ -373,15 +373,19 @@ impl<T> Wheel<T> {
         self.stale = 0;
     }
 
-    /// The slot for a time that is not before the wheel's.
+    /// Where a new timer goes: behind the others of its time, also while they are moved down.
     fn place(&self, at_ms: u64) -> usize {
+        let settled = self.place_settled(at_ms);
+        match self.cascading {
+            Some(slot) if settled / SLOTS < slot / SLOTS => slot,
+            _ => settled,
+        }
+    }
+
+    /// The slot for a time that is not before the wheel's, when nothing is being moved down.
+    fn place_settled(&self, at_ms: u64) -> usize {
         assert!(self.time_ms <= at_ms);
         let level = level_of(at_ms ^ self.time_ms);
-        if let Some(slot) = self.cascading
-            && level < slot / SLOTS
-        {
-            return slot;
-        }
         assert!(level < LEVELS);
         let shift = level as u32 * SLOT_BITS;
         level * SLOTS + ((at_ms >> shift) % SLOTS as u64) as usize
