@@ -219,7 +219,8 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
             self.passed.push(node);
         }
         let (rounds, node) = best?;
-        self.credit_passed(rounds, node);
+        // A key that still has its turn needs no other, but those before it have had one.
+        self.credit_passed(rounds.max(1), node);
         Some(self.serve(node, rounds))
     }
 
@@ -273,6 +274,28 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         }
     }
 
+    /// Panics where an invariant is broken. Walks everything: for tests and the simulator.
+    pub fn assert_valid(&self) {
+        let (mut active, mut held) = (0, 0);
+        let mut cursor = self.ring.first();
+        while let Some(node) = cursor {
+            cursor = self.ring_links.next(node);
+            let key = &self.keys[node as usize];
+            assert_eq!(self.index.get(&key.key), Some(&node));
+            assert_ne!(key.head, NONE, "an active key holds an item");
+            let (mut last, mut place) = (NONE, key.head);
+            while place != NONE {
+                assert!(self.items[place as usize].item.is_some());
+                (last, place, held) = (place, self.items[place as usize].next, held + 1);
+            }
+            assert_eq!(key.tail, last);
+            active += 1;
+        }
+        assert_eq!(self.len, held);
+        assert_eq!(self.index.len(), active);
+        assert_eq!(self.keys.len(), active + self.keys_free.len());
+    }
+
     /// Turns that a key needs until it affords its first item; 0 while it has its turn.
     fn rounds(&self, node: u32) -> u64 {
         let node = &self.keys[node as usize];
@@ -281,18 +304,20 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         cost.saturating_sub(node.deficit).div_ceil(QUANTUM)
     }
 
-    /// Credits the keys that were passed: those before `served` have had `rounds` turns in vain
-    /// and go behind it, those after it one fewer.
+    /// Credits the keys that were passed and puts them at the end, as if each turn had been walked:
+    /// those after `served` have had one turn less than `rounds`, and those before it one more.
     fn credit_passed(&mut self, rounds: u64, served: u32) {
-        let mut turns = rounds;
-        for at in 0..self.passed.len() {
-            let node = self.passed[at];
-            if node == served {
-                turns = rounds - 1;
-                continue;
-            }
-            self.keys[node as usize].deficit += turns * QUANTUM;
-            if turns == rounds {
+        assert!(1 <= rounds);
+        let split = self.passed.iter().position(|&node| node == served);
+        let (before, after) = match split {
+            Some(at) => (0..at, at + 1..self.passed.len()),
+            None => (0..self.passed.len(), 0..0),
+        };
+        for (range, turns) in [(after, rounds - 1), (before, rounds)] {
+            for at in range {
+                assert!(1 <= turns, "a key that had no turn keeps its place");
+                let node = self.passed[at];
+                self.keys[node as usize].deficit += turns * QUANTUM;
                 self.ring.rotate(&mut self.ring_links, node);
             }
         }
@@ -345,6 +370,7 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         if key.head != NONE {
             return false;
         }
+        assert_eq!(key.tail, NONE);
         let found = self.index.remove(&key.key);
         assert_eq!(found, Some(node));
         self.ring.remove(&mut self.ring_links, node);
@@ -368,7 +394,8 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
                 (self.keys.len() - 1) as u32
             }
         };
-        self.index.insert(key, node);
+        let before = self.index.insert(key, node);
+        assert!(before.is_none());
         self.ring.push(&mut self.ring_links, node);
         node
     }
@@ -391,7 +418,46 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         let entry = &mut self.items[place as usize];
         entry.next = self.items_free;
         self.items_free = place;
+        assert!(0 < self.len);
         self.len -= 1;
         entry.item.take().expect("an item in a list is there")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_keys_and_a_past_crowd_take_no_memory() {
+        let mut fair = Fair::new();
+        for key in 0..100_000_u32 {
+            fair.push(key, 1, key);
+            assert_eq!(fair.pop(|_| true), Some((key, key)));
+        }
+        assert_eq!((fair.keys.len(), fair.items.len(), fair.index.len()), (1, 1, 0));
+        (0..=PLACES_KEPT as u32).for_each(|key| fair.push(key, 1, key));
+        while fair.pop(|_| true).is_some() {}
+        assert_eq!((fair.items.capacity(), fair.keys.capacity(), fair.index.capacity()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_not_kept_goes_and_the_rest_stays_in_order() {
+        let mut fair = Fair::new();
+        (0..30_u32).for_each(|number| fair.push(number % 5, 1, number));
+        fair.retain(|number| number % 5 != 2 && 10 <= *number);
+        fair.assert_valid();
+        let left: Vec<u32> = std::iter::from_fn(|| fair.pop(|_| true)).map(|(_, n)| n).collect();
+        assert_eq!(left, (10..30).filter(|n| n % 5 != 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn dead_items_cost_their_key_no_turn() {
+        let mut fair = Fair::new();
+        [(1, 10), (1, 11), (2, 20), (2, 21)].into_iter().for_each(|(k, n)| fair.push(k, 1, n));
+        assert_eq!(fair.pop_live(|_| true, |&n| n == 10), Some((1, 11)));
+        assert_eq!(fair.pop_live(|key| key != 2, |&n| n == 20), None);
+        assert_eq!(fair.pop(|_| true), Some((2, 21)));
+        fair.assert_valid();
     }
 }

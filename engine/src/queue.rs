@@ -165,9 +165,7 @@ impl ReadyQueue {
     /// is not held must not be forgotten; it is found by an assertion in that pass.
     pub fn forget(&mut self, task: TaskId, ready_seq: u64) {
         self.forgotten.insert((task, ready_seq));
-        if self.held < self.forgotten.len() * 2 {
-            self.compact();
-        }
+        self.compact_if_due();
     }
 
     /// Takes the next task to start among those for which `eligible(lane, key)`.
@@ -256,6 +254,33 @@ impl ReadyQueue {
         false
     }
 
+    /// Panics where an invariant is broken. Walks everything: for tests and the simulator.
+    pub fn assert_valid(&self) {
+        let (mut held, mut aged) = (0, 0);
+        for (number, level) in self.levels.iter().enumerate() {
+            let mut cursor = level.ring.first();
+            assert_eq!(self.occupied & (1 << number) != 0, cursor.is_some());
+            while let Some(lane) = cursor {
+                cursor = level.ring_links.next(lane);
+                let queue = &self.lanes[lane as usize].queues[number];
+                queue.assert_valid();
+                assert!(!queue.is_empty());
+                held += queue.len();
+            }
+            let mut cursor = level.ageing.first();
+            while let Some(index) = cursor {
+                cursor = self.age_links.next(index);
+                assert_eq!(usize::from(self.entries[index as usize].level), number);
+                aged += 1;
+            }
+        }
+        assert_eq!((held, aged), (self.held, self.held));
+        assert_eq!(held + self.entries_free.len(), self.entries.len());
+        assert_eq!(self.lanes.iter().map(|lane| lane.held).sum::<usize>(), held);
+        assert_eq!(self.lane_index.len() + self.lanes_free.len(), self.lanes.len());
+        assert!(self.forgotten.len() * 2 <= held && self.dropped.is_empty());
+    }
+
     /// Puts a task at the end of its key on its level.
     fn enter(&mut self, index: u32) {
         let Entry { ready, lane, level, .. } = &self.entries[index as usize];
@@ -284,6 +309,17 @@ impl ReadyQueue {
             self.leave(level, lane);
             return Some(self.free(index));
         }
+        self.pop_remembered(level, lane, eligible)
+    }
+
+    /// [`ReadyQueue::pop_at`] while some tasks are forgotten.
+    fn pop_remembered(
+        &mut self,
+        level: usize,
+        lane: u32,
+        eligible: impl FnMut(KeyId) -> bool,
+    ) -> Option<Ready> {
+        let queue = &mut self.lanes[lane as usize].queues[level];
         let (entries, forgotten, dropped) = (&self.entries, &mut self.forgotten, &mut self.dropped);
         let popped = queue.pop_live(eligible, |&index| {
             let ready = &entries[index as usize].ready;
@@ -297,12 +333,16 @@ impl ReadyQueue {
             self.leave(level, lane);
         }
         self.free_dropped();
-        popped.map(|(_, index)| self.free(index))
+        let (_, index) = popped?;
+        let ready = self.free(index);
+        self.compact_if_due();
+        Some(ready)
     }
 
     /// Ends a lane's turn on a level: to the end of the ring, or out of it when it is empty.
     fn leave(&mut self, level: usize, lane: u32) {
         let state = &mut self.levels[level];
+        assert!(self.occupied & (1 << level) != 0);
         if !self.lanes[lane as usize].queues[level].is_empty() {
             state.ring.rotate(&mut state.ring_links, lane);
             return;
@@ -318,9 +358,10 @@ impl ReadyQueue {
         let Entry { ready, lane, level, .. } = self.entries[index as usize];
         self.levels[usize::from(level)].ageing.remove(&mut self.age_links, index);
         self.entries_free.push(index);
+        assert!(0 < self.held);
         self.held -= 1;
         let state = &mut self.lanes[lane as usize];
-        assert_eq!(state.id, ready.lane);
+        assert!(state.id == ready.lane && 0 < state.held);
         state.held -= 1;
         if state.held == 0 {
             self.lane_index.remove(&ready.lane);
@@ -365,7 +406,15 @@ impl ReadyQueue {
         }
     }
 
-    /// Removes every forgotten task.
+    /// Compacts when more than half of what is held is forgotten: for each task that the pass keeps
+    /// it removes one at least, so that it costs a constant for each forgotten one.
+    fn compact_if_due(&mut self) {
+        if self.held < self.forgotten.len() * 2 {
+            self.compact();
+        }
+    }
+
+    /// Removes every forgotten task in one pass.
     fn compact(&mut self) {
         for level in 0..LEVELS {
             let mut cursor = self.levels[level].ring.first();
@@ -407,7 +456,8 @@ impl ReadyQueue {
                 (self.lanes.len() - 1) as u32
             }
         };
-        self.lane_index.insert(id, lane);
+        let before = self.lane_index.insert(id, lane);
+        assert!(before.is_none());
         lane
     }
 }

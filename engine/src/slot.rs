@@ -110,3 +110,56 @@ impl Slots {
         assert!(self.used <= self.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PartitionId;
+
+    fn task(number: u64) -> TaskId {
+        TaskId::new(number, number, PartitionId(0))
+    }
+
+    #[test]
+    fn taken_slots_are_counted_and_full_is_an_answer() {
+        let mut slots = Slots::new(2);
+        let first = slots.try_take(task(1)).expect("free");
+        let second = slots.try_take(task(2)).expect("free");
+        assert_ne!(first, second);
+        assert_eq!(slots.try_take(task(3)), None);
+        assert_eq!((slots.used(), slots.len()), (2, 2));
+        slots.release(first);
+        assert_eq!(slots.task(first), None);
+        assert_eq!(slots.task(second), Some(task(2)));
+        let third = slots.try_take(task(3)).expect("released");
+        assert_eq!(third.index, first.index);
+        assert_ne!(third.generation, first.generation);
+    }
+
+    #[test]
+    fn a_pool_grows_at_once_and_shrinks_as_slots_come_back() {
+        let mut slots = Slots::new(3);
+        let taken: Vec<_> = (0..3).map(|n| slots.try_take(task(n)).expect("free")).collect();
+        slots.set_len(1);
+        for (released, slot) in (1..).zip(&taken[..2]) {
+            slots.release(*slot);
+            assert_eq!((slots.used(), slots.len()), (3 - released, 3 - released));
+            assert_eq!(slots.try_take(task(9)), None);
+        }
+        slots.set_len(4);
+        assert_eq!(slots.len(), 4);
+        assert_eq!((0..9).filter_map(|n| slots.try_take(task(n))).count(), 3);
+        slots.set_len(0);
+        assert!(!slots.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "stale slot")]
+    fn a_stale_release_is_a_broken_invariant() {
+        let mut slots = Slots::new(1);
+        let slot = slots.try_take(task(1)).expect("free");
+        slots.release(slot);
+        let _ = slots.try_take(task(2));
+        slots.release(slot);
+    }
+}
