@@ -15,9 +15,8 @@ pub fn stuck(run: &LoopState) -> Option<String> {
     }
     let last = run.calls.last()?;
     let repeats = run.calls.iter().filter(|call| *call == last).count();
-    (limits::LOOP_REPEATS_MAX as usize <= repeats).then(|| {
-        format!("the same tool call with the same arguments came {repeats} times")
-    })
+    (limits::LOOP_REPEATS_MAX as usize <= repeats)
+        .then(|| format!("the same tool call with the same arguments came {repeats} times"))
 }
 
 #[cfg(test)]

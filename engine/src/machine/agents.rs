@@ -277,11 +277,7 @@ impl Machine {
     }
 
     /// The same without an answer, for start.
-    pub fn know_agent(
-        &mut self,
-        name: &Arc<str>,
-        set: Option<(Arc<Agent>, bool, Arc<Permits>)>,
-    ) {
+    pub fn know_agent(&mut self, name: &Arc<str>, set: Option<(Arc<Agent>, bool, Arc<Permits>)>) {
         let at = self.agents.entry(name);
         let entry = &mut self.agents.entries[at];
         let Some((agent, is_paused, permits)) = set else {

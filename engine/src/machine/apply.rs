@@ -1,8 +1,8 @@
 //! Folding an event into a task: the only place where a [`Task`] changes, whether the event was
 //! decided just now or is read again. It cannot fail: what it asserts was checked when deciding.
 
-use crate::agent::state::{LoopState, Message, OpenState, OpenStep, StepKind};
 use crate::agent::definition::ToolEffect;
+use crate::agent::state::{LoopState, Message, OpenState, OpenStep, StepKind};
 use crate::event::{Event, Record};
 use crate::id::{Attempt, Fence, Step};
 use crate::limits::LOOP_WINDOW;

@@ -20,8 +20,8 @@
 //! | `failed` | `retried` | `queued` |
 //! | `failed` | `removed` | (none) |
 
-pub mod apply;
 mod agents;
+pub mod apply;
 mod bugs;
 mod cancel;
 mod close;
@@ -37,7 +37,7 @@ mod step;
 mod submit;
 mod watch;
 
-pub use bugs::Bug;
+pub use bugs::{BUGS, Bug};
 pub use close::Gated;
 pub use recover::LastStop;
 
@@ -62,6 +62,7 @@ pub struct Machine {
     shard: ShardId,
     limits: Limits,
     intake: Intake,
+    is_journal_full: bool,
     rng: Rng,
     partitions: Vec<Option<Box<PartitionState>>>,
     agents: agents::Agents,
@@ -93,6 +94,7 @@ impl Machine {
         Machine {
             shard,
             intake: Intake::Open,
+            is_journal_full: false,
             rng: Rng::new(seed),
             partitions: Vec::new(),
             agents: agents::Agents::default(),
@@ -152,8 +154,7 @@ impl Machine {
     fn record(&mut self, now: Now, task: TaskId, event: Event) {
         let held = held_mut(&mut self.partitions, task).expect("decided about a task that is held");
         let before = index::Standing::of(&held.task);
-        let record =
-            Record { task, n: held.task.events + 1, at: now.wall, event: Arc::new(event) };
+        let record = Record { task, n: held.task.events + 1, at: now.wall, event: Arc::new(event) };
         apply::fold(&mut held.task, &record);
         if !held.is_touched {
             held.is_touched = true;
@@ -190,6 +191,18 @@ impl Machine {
 
     fn count_refusal(&mut self, refusal: &Refusal) {
         *self.stats.refused.entry(refusal.name()).or_default() += 1;
+    }
+
+    /// Decides what may start now and goes on with long work; whether there is more to do at once.
+    pub fn go_on_all(&mut self, now: Now) -> bool {
+        let more = self.go_on_redriving(now);
+        self.start_ready(now);
+        more
+    }
+
+    /// Refuses or takes new tasks because the journal has no room, or has it again.
+    pub fn set_journal_full(&mut self, is_full: bool) {
+        self.is_journal_full = is_full;
     }
 
     /// The shard's figures as they are.

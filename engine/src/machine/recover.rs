@@ -38,20 +38,21 @@ impl Machine {
         if !self.has_bug(Bug::OrderLost) {
             tasks.sort_unstable_by_key(|task| (task.ready_seq, task.id));
         }
-        let mut running = Vec::new();
         for task in tasks {
             assert_eq!(task.id.partition(), id, "a task of another partition");
             assert!(!task.state.is_ended() || task.state == State::Failed);
             let (task_id, ready_seq) = (task.id, task.ready_seq);
-            if task.state == State::Running {
-                running.push(task_id);
-            }
+            let was_running = task.state == State::Running;
             let held = self.hold(task);
             let state = self.partition_mut(id).expect("just put there");
             state.ready_seq = state.ready_seq.max(ready_seq);
             let before = state.tasks.insert(task_id, held);
             assert!(before.is_none(), "a task was loaded twice");
             self.index(now, task_id, None);
+            // At once, so that it is queued in its place.
+            if was_running {
+                self.recover(now, task_id, last_stop);
+            }
         }
         for row in loaded.keys {
             self.keys_len += 1;
@@ -60,9 +61,6 @@ impl Machine {
             }
             let state = self.partition_mut(id).expect("just put there");
             state.keys.insert(row.hash, row);
-        }
-        for task in running {
-            self.recover(now, task, last_stop);
         }
     }
 
@@ -74,8 +72,7 @@ impl Machine {
             self.agents.enter_loaded(lane, key);
             let held = self.held_mut(id).expect("just loaded");
             held.is_counted = true;
-            held.task.lease =
-                Some(Lease { expires_at: now.mono + LEASE_MS, lease_ms: LEASE_MS });
+            held.task.lease = Some(Lease { expires_at: now.mono + LEASE_MS, lease_ms: LEASE_MS });
             return self.set_mono_timer(id);
         }
         if self.has_bug(Bug::LostAfterCrash) {

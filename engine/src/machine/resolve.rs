@@ -9,13 +9,7 @@ use crate::task::State;
 use crate::time::Now;
 
 impl Machine {
-    pub(super) fn resolve(
-        &mut self,
-        now: Now,
-        reply: ReplyTo,
-        id: TaskId,
-        resolution: Resolution,
-    ) {
+    pub(super) fn resolve(&mut self, now: Now, reply: ReplyTo, id: TaskId, resolution: Resolution) {
         let Some(held) = self.held(id) else {
             return self.refuse(reply, Refusal::NotLive(id));
         };

@@ -68,7 +68,7 @@ impl Machine {
     }
 
     /// Does a piece of the first redrive; whether there is more to do.
-    pub fn go_on_redriving(&mut self, now: Now) -> bool {
+    pub(super) fn go_on_redriving(&mut self, now: Now) -> bool {
         let Some(mut redrive) = self.redrives.pop_front() else { return false };
         for _ in 0..TURN_REDRIVES_MAX {
             let Some(id) = redrive.left.pop() else {

@@ -55,7 +55,12 @@ impl Machine {
             Outcome::Model { answer, output } if open.kind == StepKind::Model => {
                 self.model_answered(now, id, &open, answer, output);
             }
-            Outcome::Output { output } => self.step_ended(now, id, &open, output),
+            Outcome::Output { output } => {
+                self.step_ended(now, id, &open, output);
+                if self.has_bug(Bug::StepRepeated) {
+                    self.repeat_call(id, &agent, &open);
+                }
+            }
             Outcome::Model { output, .. } => self.step_ended(now, id, &open, output),
             Outcome::Failed { error, retry_after_ms, maybe_done } => {
                 let retry_after_ms = retry_after_ms.unwrap_or(0);
@@ -230,12 +235,27 @@ impl Machine {
             name: Arc::clone(&open.name),
             call_id: open.call_id.clone(),
             input: Some(arguments.clone()),
-            effect: agent.tools[tool].effect(),
+            effect: self.tool_effect(agent, tool),
             until: None,
         };
         self.record(now, id, event);
         let work = Work::Tool { tool, arguments };
         let call = call(&self.held(id).expect("still held").task, agent, step, work);
+        self.open.gated.push(Gated::Effect(Effect::Call(call)));
+    }
+
+    fn tool_effect(&self, agent: &Agent, tool: usize) -> ToolEffect {
+        if self.has_bug(Bug::UnsafeRepeated) {
+            return ToolEffect::Idempotent;
+        }
+        agent.tools[tool].effect()
+    }
+
+    /// The planted bug [`Bug::StepRepeated`].
+    fn repeat_call(&mut self, id: TaskId, agent: &Arc<Agent>, open: &OpenStep) {
+        let arguments = open.arguments.clone().unwrap_or_else(Payload::null);
+        let task = &self.held(id).expect("still held").task;
+        let call = call(task, agent, open.step, Work::Tool { tool: 0, arguments });
         self.open.gated.push(Gated::Effect(Effect::Call(call)));
     }
 

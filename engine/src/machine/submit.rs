@@ -79,10 +79,11 @@ impl Machine {
         let agent = self.agents.get(&new.agent).ok_or(Refusal::AgentUnknown)?;
         let (kind, agent_timeout_ms) = (agent.kind, agent.timeout_ms);
         let event = Event::Submitted {
-            timeout_ms: new
-                .timeout_ms
-                .or(agent_timeout_ms)
-                .unwrap_or(if kind == Kind::Http { TIMEOUT_MS } else { u64::MAX }),
+            timeout_ms: new.timeout_ms.or(agent_timeout_ms).unwrap_or(if kind == Kind::Http {
+                TIMEOUT_MS
+            } else {
+                u64::MAX
+            }),
             max_attempts: new.max_attempts.unwrap_or(agent.attempts_max()),
             budget: Budget {
                 max_iterations: new.budget.max_iterations.or(agent.budget.max_iterations),
@@ -109,6 +110,7 @@ impl Machine {
 
     fn check_bounds(&self, new: &NewTask) -> Result<(), Refusal> {
         match self.intake {
+            Intake::Open if self.is_journal_full => return Err(Refusal::DiskFull),
             Intake::Open => {}
             Intake::DiskFull => return Err(Refusal::DiskFull),
             Intake::Draining => return Err(Refusal::Draining),
@@ -171,7 +173,7 @@ impl Machine {
             return;
         }
         self.keys_len += 1;
-        self.open.batch.keys.push(row);
+        self.put_key(row);
         let partition = self.partition_mut(task.id.partition()).expect("checked before");
         let before = partition.keys.insert(key.hash, row);
         assert!(before.is_none(), "a key made two tasks");
@@ -188,10 +190,19 @@ impl Machine {
         let Some(row) = state.keys.get_mut(&hash) else { return };
         row.expires_at = expires_at;
         let row = *row;
-        self.open.batch.keys.push(row);
+        self.put_key(row);
         if let Some(at) = expires_at {
             self.wall.insert(at.0, Timer::Key(partition, hash));
         }
+    }
+
+    /// Has the open batch write a key's row. A batch names each key once: the last word on it.
+    fn put_key(&mut self, row: KeyRow) {
+        let batch = &mut self.open.batch;
+        if !batch.keys_gone.is_empty() {
+            batch.keys_gone.retain(|gone| *gone != (row.partition, row.hash));
+        }
+        batch.keys.push(row);
     }
 
     pub(super) fn next_ready_seq(&mut self, partition: PartitionId) -> u64 {

@@ -81,8 +81,7 @@ impl Machine {
         let Some(watchers) = &mut held.watchers else { return };
         let mut gone = 0;
         for to in &watchers.streams {
-            let effect =
-                Effect::Publish { to: *to, record: record.clone(), is_last: is_end };
+            let effect = Effect::Publish { to: *to, record: record.clone(), is_last: is_end };
             self.open.gated.push(Gated::Effect(effect));
         }
         if is_end {
