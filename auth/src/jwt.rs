@@ -60,8 +60,7 @@ pub struct Claims {
 /// # Errors
 /// [`Error::Sign`] when the library refuses the key.
 pub fn sign(claims: &Claims, kid: &str, key: &EncodingKey) -> Result<String> {
-    let header =
-        Header { alg: "EdDSA".into(), typ: Some("JWT".into()), kid: Some(kid.to_owned()) };
+    let header = Header { alg: "EdDSA".into(), typ: Some("JWT".into()), kid: Some(kid.to_owned()) };
     let part = |json: serde_json::Result<Vec<u8>>| {
         json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(|_| Error::Sign)
     };

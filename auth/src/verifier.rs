@@ -28,9 +28,8 @@ impl KeySet {
     /// Keys of local tokens by their `kid`; raw Ed25519 public keys of 32 bytes.
     #[must_use]
     pub fn local(keys: &[(String, [u8; 32])]) -> KeySet {
-        let key = |(kid, public): &(String, [u8; 32])| {
-            (kid.clone(), DecodingKey::from_ed_der(public))
-        };
+        let key =
+            |(kid, public): &(String, [u8; 32])| (kid.clone(), DecodingKey::from_ed_der(public));
         KeySet { local: keys.iter().map(key).collect() }
     }
 

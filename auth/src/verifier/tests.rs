@@ -30,8 +30,7 @@ fn claims() -> String {
 
 /// Signs any header and claims with the real key.
 fn signed(header: &str, claims: &str) -> String {
-    let message =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     format!("{message}.{}", key().sign_raw(message.as_bytes()))
 }
 
@@ -71,16 +70,12 @@ fn the_public_key_is_no_hmac_secret() {
     {
         for named in [name, "EdDSA"] {
             let header = format!(r#"{{"alg":"{named}","typ":"JWT","kid":"{kid}"}}"#);
-            let message = format!(
-                "{}.{}",
-                URL_SAFE_NO_PAD.encode(header),
-                URL_SAFE_NO_PAD.encode(claims())
-            );
+            let message =
+                format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims()));
             let secret = EncodingKey::from_secret(public);
             let signature =
                 jsonwebtoken::crypto::sign(message.as_bytes(), &secret, alg).expect("hmac");
-            let expected =
-                if named == "EdDSA" { Denied::Signature } else { Denied::Algorithm };
+            let expected = if named == "EdDSA" { Denied::Signature } else { Denied::Algorithm };
             refused(&format!("{message}.{signature}"), expected);
         }
     }
