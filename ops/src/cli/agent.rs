@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Commands of `no agent`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Agent {
+pub(crate) enum Agent {
     /// List all agents with their live counts
     List(List),
     /// Show one agent
@@ -28,14 +28,14 @@ pub(super) enum Agent {
 
 /// Options of `no agent list`.
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(crate) struct List {
     #[command(flatten)]
     client: ClientOptions,
 }
 
 /// One agent's name.
 #[derive(Debug, Args)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// The agent
     name: String,
     #[command(flatten)]
@@ -49,7 +49,7 @@ Examples:
   no agent put hook '{\"kind\":\"http\",\"url\":\"https://example.com/hook\"}'
   no agent put assistant @assistant.json
   echo '{\"kind\":\"worker\"}' | no agent put render -")]
-pub(super) struct Put {
+pub(crate) struct Put {
     /// The agent
     name: String,
     /// Its definition: JSON, @FILE, or - for standard input
@@ -60,7 +60,7 @@ pub(super) struct Put {
 
 impl Agent {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         match self {
             Agent::List(list) => list.run(console),
             Agent::Get(named) => named.run("GET", "", console),

@@ -12,14 +12,14 @@ Examples:
   no completions bash > /etc/bash_completion.d/no
   no completions zsh > ~/.zfunc/_no
   no completions fish > ~/.config/fish/completions/no.fish")]
-pub(super) struct Completions {
+pub(crate) struct Completions {
     /// The shell
     shell: Shell,
 }
 
 impl Completions {
     /// Prints the script.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "no", &mut script);
         console.print(String::from_utf8_lossy(&script).trim_end())

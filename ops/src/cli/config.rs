@@ -9,7 +9,7 @@ use serde_json::json;
 
 /// Commands of `no config`.
 #[derive(Debug, Subcommand)]
-pub(super) enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Check the configuration; exit code 3 when it would be refused
     Validate(Validate),
     /// Show every value in force and where it came from, secrets left out
@@ -24,7 +24,7 @@ pub(super) enum ConfigCommand {
 Examples:
   no config validate --config deploy/config/operational.example.json
   no config validate --json")]
-pub(super) struct Validate {
+pub(crate) struct Validate {
     #[command(flatten)]
     options: ConfigOptions,
     /// Print JSON, for machines
@@ -35,7 +35,7 @@ pub(super) struct Validate {
 /// Options of `no config show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  no config show\n  no config show --json > effective.json")]
-pub(super) struct Show {
+pub(crate) struct Show {
     #[command(flatten)]
     options: ConfigOptions,
     /// Print JSON, in the form of the configuration file
@@ -45,7 +45,7 @@ pub(super) struct Show {
 
 /// Options of `no config keys`.
 #[derive(Debug, Args)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// Print JSON, for machines
     #[arg(long)]
     json: bool,
@@ -53,7 +53,7 @@ pub(super) struct Keys {
 
 impl ConfigCommand {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         match self {
             ConfigCommand::Validate(validate) => validate.run(console),
             ConfigCommand::Show(show) => show.run(console),

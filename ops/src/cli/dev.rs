@@ -14,14 +14,14 @@ Examples:
 
 Starts the embedded store on loopback with an agent `demo`, whose scripted model calls a real tool,
 runs one task of it and shows the steps as they come. Ctrl-C ends it; nothing is lost.")]
-pub(super) struct Dev {
+pub(crate) struct Dev {
     #[command(flatten)]
     options: ConfigOptions,
 }
 
 impl Dev {
     /// Runs until told to stop.
-    pub(super) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let config = config::load(&self.options.options())?;
         if !config.service.listen.ip().is_loopback() {
             let problem =

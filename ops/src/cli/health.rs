@@ -17,7 +17,7 @@ Examples:
   no health --detailed --json
 
 Exit code 0 when healthy, 1 when not or when nothing answers.")]
-pub(super) struct Health {
+pub(crate) struct Health {
     /// Only whether the process answers
     #[arg(long, conflicts_with_all = ["ready", "detailed"])]
     live: bool,
@@ -33,7 +33,7 @@ pub(super) struct Health {
 
 impl Health {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let path = match (self.live, self.ready, self.detailed) {
             (true, _, _) => "/health/live",
             (_, true, _) => "/health/ready",

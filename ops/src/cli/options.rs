@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// How a client command reaches nO.
 #[derive(Args, Clone)]
-pub(super) struct ClientOptions {
+pub(crate) struct ClientOptions {
     /// Where nO listens
     #[arg(long, env = "NO_URL", default_value = "http://127.0.0.1:3000", value_name = "URL")]
     pub url: String,
@@ -57,7 +57,7 @@ pub(super) fn data_dir(named: Option<&Path>) -> PathBuf {
 
 /// Which configuration a command runs with.
 #[derive(Args, Clone, Debug, Default)]
-pub(super) struct ConfigOptions {
+pub(crate) struct ConfigOptions {
     /// Configuration file [env: NO_CONFIG] [default: config/operational.json when it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

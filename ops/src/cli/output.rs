@@ -71,7 +71,7 @@ impl Console {
 
     /// A spinner for a wait; nothing when there is no terminal. It ends when it is dropped.
     #[must_use]
-    pub fn spinner(&self, message: &str) -> Spinner {
+    pub(super) fn spinner(&self, message: &str) -> Spinner {
         if !self.has_progress {
             return Spinner(ProgressBar::hidden());
         }
@@ -83,16 +83,16 @@ impl Console {
 
 /// A spinner that goes away.
 #[derive(Debug)]
-pub(super) struct Spinner(ProgressBar);
+pub(crate) struct Spinner(ProgressBar);
 
 impl Spinner {
     /// Says what is being waited for now.
-    pub fn say(&self, message: &str) {
+    pub(super) fn say(&self, message: &str) {
         self.0.set_message(message.to_owned());
     }
 
     /// Prints around it, so that the two do not mix.
-    pub fn pause<T>(&self, print: impl FnOnce() -> T) -> T {
+    pub(super) fn pause<T>(&self, print: impl FnOnce() -> T) -> T {
         self.0.suspend(print)
     }
 }

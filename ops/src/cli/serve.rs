@@ -14,14 +14,14 @@ Examples:
   NO_SERVICE_PORT=8080 no serve
 
 When it is ready it logs one line with `listening` and the URL. SIGTERM drains and ends with 0.")]
-pub(super) struct Serve {
+pub(crate) struct Serve {
     #[command(flatten)]
     options: ConfigOptions,
 }
 
 impl Serve {
     /// Runs until told to stop.
-    pub(super) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let config = config::load(&self.options.options())?;
         trace::init(&config.monitoring.log_filter);
         boot::serve(&config)

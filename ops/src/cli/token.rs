@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Commands of `no token`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Token {
+pub(crate) enum Token {
     /// Make a token
     Create(Create),
 }
@@ -28,7 +28,7 @@ Examples:
 
 Roles: viewer (see), submitter (see, submit), worker (lease), operator (see, submit, steer, write
 agents), admin (everything).")]
-pub(super) struct Create {
+pub(crate) struct Create {
     /// What it may do: viewer, submitter, worker, operator or admin
     #[arg(long, value_parser = role)]
     role: Role,
@@ -61,7 +61,7 @@ fn ttl_s(text: &str) -> std::result::Result<u64, String> {
 
 impl Token {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let Token::Create(create) = self;
         create.run(console)
     }

@@ -9,7 +9,7 @@ use clap::Args;
 
 /// Options of `no task cancel`.
 #[derive(Debug, Args)]
-pub(super) struct Cancel {
+pub(crate) struct Cancel {
     /// The task's id
     id: String,
     #[command(flatten)]
@@ -18,7 +18,7 @@ pub(super) struct Cancel {
 
 /// Options of `no task retry`.
 #[derive(Debug, Args)]
-pub(super) struct Retry {
+pub(crate) struct Retry {
     /// The task's id
     id: String,
     #[command(flatten)]
@@ -27,14 +27,14 @@ pub(super) struct Retry {
 
 impl Cancel {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         post(&self.client, &self.id, "cancel", console)
     }
 }
 
 impl Retry {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         post(&self.client, &self.id, "retry", console)
     }
 }

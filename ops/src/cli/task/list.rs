@@ -17,7 +17,7 @@ const PAGE_LEN: usize = 500;
 Examples:
   no task list --state failed
   no task list --agent assistant --limit 1000 --json | jq -r .[].id")]
-pub(super) struct List {
+pub(crate) struct List {
     /// Only of this agent
     #[arg(long)]
     agent: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct List {
 
 impl List {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let client = self.client.client()?;
         let most = if self.limit == 0 { usize::MAX } else { self.limit };
         let (mut cursor, mut tasks) = (None, Vec::new());

@@ -14,7 +14,7 @@ use clap::Subcommand;
 
 /// Commands of `no task`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Task {
+pub(crate) enum Task {
     /// Submit a task
     Submit(submit::Submit),
     /// Show one task
@@ -33,7 +33,7 @@ pub(super) enum Task {
 
 impl Task {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         match self {
             Task::Submit(submit) => submit.run(console),
             Task::Get(get) => get.run(console),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Options of `no task get`.
 #[derive(Debug, Args)]
-pub(super) struct Get {
+pub(crate) struct Get {
     /// The task's id
     id: String,
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub(super) struct Get {
 
 /// Options of `no task steps`.
 #[derive(Debug, Args)]
-pub(super) struct Steps {
+pub(crate) struct Steps {
     /// The task's id
     id: String,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(super) struct Steps {
 
 impl Get {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let path = format!("/v1/tasks/{}", escaped(&self.id));
         let task = self.client.client()?.call(&Call::get(&path))?;
         if self.client.json { console.print_json(&task) } else { show::task(console, &task) }
@@ -37,7 +37,7 @@ impl Get {
 
 impl Steps {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let client = self.client.client()?;
         let base = format!("/v1/tasks/{}/steps?limit=500", escaped(&self.id));
         let (mut path, mut all) = (base.clone(), Vec::new());

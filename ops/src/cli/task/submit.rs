@@ -21,7 +21,7 @@ Examples:
   no task submit assistant \"What is the weather in Oslo?\" --wait
   no task submit render @scene.json --key scene-17 --priority 8 --tag nightly
   jq -c . big.json | no task submit import -")]
-pub(super) struct Submit {
+pub(crate) struct Submit {
     /// The agent that runs it
     agent: String,
     /// The input: JSON, plain words, @FILE, or - for standard input [default: null]
@@ -53,7 +53,7 @@ pub(super) struct Submit {
 
 impl Submit {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let body = self.body()?;
         let client = self.client.client()?;
         let wait = if self.wait { WAIT } else { Duration::ZERO };

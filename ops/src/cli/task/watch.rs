@@ -27,7 +27,7 @@ Examples:
   no task watch 0198c0de-0000-7000-8000-000000000007 --json | jq .data
 
 Goes on after a restart of nO where it was. Exit code 1 unless the task succeeded.")]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// The task's id
     id: String,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Runs it.
-    pub(super) fn run(self, console: &mut Console) -> Result<()> {
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let client = self.client.client()?;
         let path = format!("/v1/tasks/{}", escaped(&self.id));
         let task = self.follow(&client, &path, console)?;
