@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod cli;
 pub mod client;
+pub mod cores;
 pub mod config;
 pub mod error;
 pub mod exposition;
