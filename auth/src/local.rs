@@ -1,9 +1,9 @@
 //! nO's own key and the tokens that it signs, for those who run it without an identity provider.
 //!
 //! `<data>/token.key` is an Ed25519 key (PKCS#8 PEM), `<data>/admin.token` an admin's token: both
-//! are made at the first start, readable by their owner alone, and written under another name first,
-//! so that a crash leaves either nothing or the whole file. A secret that others may read is refused
-//! rather than repaired: who has read it by then is unknown.
+//! are made at the first start, readable by their owner alone, and written under another name
+//! first, so that a crash leaves either nothing or the whole file. A secret that others may read is
+//! refused rather than repaired: who has read it by then is unknown.
 
 use crate::error::{Error, Result};
 use crate::jwt::{self, Claims};

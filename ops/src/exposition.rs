@@ -1,8 +1,8 @@
 //! Writes metrics as Prometheus text 0.0.4 or OpenMetrics 1.0.
 //!
-//! Our own writer, 200 lines, instead of the `prometheus` crate: the figures are already counted, in
-//! HDR histograms and plain integers with one writer each, so a registry would hold them twice, its
-//! histograms have fixed buckets and locks, and it does not write OpenMetrics.
+//! Our own writer, 200 lines, instead of the `prometheus` crate: the figures are already counted,
+//! in HDR histograms and plain integers with one writer each, so a registry would hold them twice,
+//! its histograms have fixed buckets and locks, and it does not write OpenMetrics.
 
 use crate::metrics::{FAMILIES, Family, Snapshot, Type};
 use no_engine::stats::Latency;

@@ -2,8 +2,8 @@
 //!
 //! The net cores and shards count by themselves; a scrape gathers their figures into a [`Snapshot`]
 //! and `exposition` writes it. Labels are bounded: shard, agent, route, model, never a task, a
-//! principal or a tenant. All families are there from the start, so that a dashboard or an alert never
-//! meets a name that does not exist yet.
+//! principal or a tenant. All families are there from the start, so that a dashboard or an alert
+//! never meets a name that does not exist yet.
 
 mod inputs;
 #[cfg(test)]

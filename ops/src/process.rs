@@ -1,5 +1,5 @@
-//! What the kernel says about this process: CPU and memory against the cgroup's limit where there is
-//! one, the data folder's disk, open files. Read on each scrape, so it costs nothing in between.
+//! What the kernel says about this process: CPU and memory against the cgroup's limit where there
+//! is one, the data folder's disk, open files. Read on each scrape, so it costs nothing in between.
 
 use rustix::fs::statvfs;
 use rustix::param::{clock_ticks_per_second, page_size};

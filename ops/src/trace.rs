@@ -31,8 +31,8 @@ pub fn init(filter: &str) -> Option<String> {
 
 /// Makes a broken invariant end the process at once, with the exit code that says so.
 ///
-/// A restart that loads is better than one dead shard among living ones; what was acknowledged is on
-/// disk. Under test harnesses, which need to unwind, this is not called.
+/// A restart that loads is better than one dead shard among living ones; what was acknowledged is
+/// on disk. Under test harnesses, which need to unwind, this is not called.
 pub fn exit_on_panic() {
     let said = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

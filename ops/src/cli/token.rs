@@ -38,7 +38,7 @@ pub(crate) struct Create {
     /// Whose token it is, for logs [default: the role's name]
     #[arg(long)]
     subject: Option<String>,
-    /// How long it lives: a number with ms, s, m, h or d
+    /// How long it lives: a number with s, m, h or d
     #[arg(long, default_value = "1h", value_parser = ttl_s)]
     ttl: u64,
     /// Print JSON, for machines

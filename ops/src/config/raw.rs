@@ -1,5 +1,5 @@
-//! What file, environment and command line say: each value with where it came from, held against the
-//! table of keys one by one. Nothing here knows what a value is for.
+//! What file, environment and command line say: each value with where it came from, held against
+//! the table of keys one by one. Nothing here knows what a value is for.
 
 use super::fault::{Fault, nearest};
 use super::keys::{self, KEYS, Key, Kind, Standing};

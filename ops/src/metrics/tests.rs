@@ -149,7 +149,8 @@ fn samples_in_text() {
         # HELP no_build_info The version that runs.
         # TYPE no_build_info gauge
         no_build_info{version="0.1.0"} 1
-    "##]].assert_eq(&shown);
+    "##]]
+    .assert_eq(&shown);
 }
 
 #[test]

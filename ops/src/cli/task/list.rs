@@ -22,7 +22,7 @@ pub(crate) struct List {
     #[arg(long)]
     agent: Option<String>,
     /// Only in this state: scheduled, queued, running, waiting, succeeded, failed or cancelled
-    #[arg(long, value_parser = ["scheduled", "queued", "running", "waiting", "succeeded", "failed", "cancelled"])]
+    #[arg(long, value_parser = no_engine::task::STATES.map(no_engine::task::State::name))]
     state: Option<String>,
     /// Only with this tag
     #[arg(long)]
