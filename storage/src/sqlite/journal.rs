@@ -132,23 +132,22 @@ impl SqliteJournal {
         if let Some(why) = &self.poison {
             return Err(CommitError::Failed(why.clone()));
         }
-        let done = (|| {
+        let done: Result<T, Fault> = (|| {
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let value = work(&self.db, &self.sql, &mut self.retention)?;
             self.db.prepare_cached("COMMIT")?.execute([])?;
             Ok(value)
         })();
-        let error = match done {
+        let mut error = match done {
             Ok(value) => return Ok(value),
-            Err(fault) => Fault::into_commit_error(fault),
+            Err(fault) => fault.into_commit_error(),
         };
         // SQLite has rolled back by itself after some errors; then there is no transaction.
-        let rolled_back = self.db.is_autocommit() || self.db.execute_batch("ROLLBACK").is_ok();
+        if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
+            error = CommitError::Failed(format!("{error}, and could not be rolled back"));
+        }
         if let CommitError::Failed(why) = &error {
             self.poison = Some(why.clone());
-        } else if !rolled_back {
-            self.poison = Some("a full disk could not be rolled back".into());
-            return self.transaction(|_, _, _| unreachable!("it is poisoned"));
         }
         Err(error)
     }

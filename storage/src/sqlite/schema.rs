@@ -126,7 +126,6 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     let of_sqlite = |source| Error::of_sqlite(path, source);
     set_writing(&db).map_err(of_sqlite)?;
     check_version(path, user_version(&db).map_err(of_sqlite)?)?;
-    check_length(path, &db)?;
     Ok(db)
 }
 
@@ -208,20 +207,6 @@ fn check_version(path: &Path, found: u32) -> Result<()> {
         0 => Err(Error::Damaged { path: path.to_owned(), why: "it has no tables".into() }),
         _ => Err(Error::Newer { path: path.to_owned(), found, known: SCHEMA }),
     }
-}
-
-/// A file that is shorter than its header says was cut off, unless the rest is still in the log.
-fn check_length(path: &Path, db: &Connection) -> Result<()> {
-    let of_sqlite = |source| Error::of_sqlite(path, source);
-    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-    let whole: i64 = db.query_row(sql, [], |row| row.get(0)).map_err(of_sqlite)?;
-    let log = path.with_extension("db-wal");
-    let log_len = std::fs::metadata(log).map_or(0, |meta| meta.len());
-    let len = std::fs::metadata(path).map_err(|error| Error::of_io(path, error))?.len();
-    if log_len == 0 && len < whole.cast_unsigned() {
-        return Err(Error::Damaged { path: path.to_owned(), why: "its end is cut off".into() });
-    }
-    Ok(())
 }
 
 /// Whether nO stopped cleanly when it last had this file.

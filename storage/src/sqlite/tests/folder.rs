@@ -90,7 +90,7 @@ fn damaged_files_are_refused_by_name() {
     let damages: [(&str, fn(&mut Vec<u8>), &str); 5] = [
         ("shard-000.db", Vec::clear, "the file is too short"),
         ("shard-000.db", |bytes| bytes[3] ^= 1, "its header is not SQLite's"),
-        ("shard-000.db", |bytes| bytes.truncate(3 * 8_192), "its end is cut off"),
+        ("shard-000.db", |bytes| bytes.truncate(3 * 8_192), "database disk image is malformed"),
         ("shard-000.db", |bytes| bytes[68..72].fill(7), "it is the database of another program"),
         ("no.json", |bytes| bytes.truncate(9), "it is no marker of a store"),
     ];
