@@ -223,3 +223,6 @@ impl<J: Finish, B: FnMut(Option<Duration>)> Writer<'_, J, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,16 @@
 //!
 //! A commit tells how long the log is by now; past 8 MiB of new pages the thread is woken and copies
 //! them without a lock (`PASSIVE`). Under steady writing that never reaches the log's end, so the log
-//! would grow for ever: past 64 MiB a second pass holds the writer for the short rest and starts the
-//! log again from its beginning (`RESTART`), past 512 MiB it is also cut (`TRUNCATE`). A checkpoint
-//! that fails (other than for room or a lock) poisons its shard's journal: pages may be neither here
-//! nor there.
+//! would grow for ever, and a checkpoint that locks writers out never gets its turn. So past 64 MiB the
+//! writer is asked to copy the short rest itself between two commits; its next commit then begins the
+//! log anew. A log that grew far beyond that while a long read held it is cut when nothing is written
+//! (`TRUNCATE`). A checkpoint that fails (other than for room or a lock) poisons its shard's journal:
+//! pages may be neither here nor there.
 
 use crate::error::{Error, Result};
 use crate::sqlite::schema;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, wal::CheckpointMode};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
@@ -19,10 +20,10 @@ use std::time::Duration;
 
 /// New pages of 8 KiB that are worth a checkpoint.
 const STEP_PAGES: u32 = 1_024;
-/// A log of so many pages is started again.
+/// A log of so many pages is to begin anew.
 const RESTART_PAGES: u32 = 8 * STEP_PAGES;
-/// A log of so many pages is cut.
-const TRUNCATE_PAGES: u32 = 64 * STEP_PAGES;
+/// A log file of so many bytes is cut.
+const TRUNCATE_BYTES: u64 = 512 << 20;
 /// The thread looks this often by itself.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,10 +42,18 @@ struct Log {
     pages: AtomicU32,
     /// Of them in the database file.
     done: AtomicU32,
+    /// The writer is to copy the rest.
+    rest: AtomicBool,
     failed: AtomicBool,
 }
 
 impl Log {
+    /// Notes what a checkpoint said. A commit may have told a newer length; the next tells it again.
+    fn note(&self, (pages, done): (i32, i32)) {
+        self.pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+        self.done.store(u32::try_from(done).unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Pages that wait. Fewer than were done: the log began again.
     fn due(&self) -> u32 {
         let (pages, done) = (self.pages.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed));
@@ -85,6 +94,18 @@ impl LogGauge {
             }
             Ok(())
         }
+    }
+
+    /// Copies the rest of the log if the thread asked for it: between commits, on the writer's own
+    /// connection, a few MiB.
+    pub(crate) fn copy_rest(&self, db: &Connection) -> rusqlite::Result<()> {
+        let log = &self.shared.logs[self.shard];
+        if log.rest.load(Ordering::Relaxed) {
+            let copied = db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::PASSIVE);
+            log.rest.store(false, Ordering::Relaxed);
+            log.note(copied?);
+        }
+        Ok(())
     }
 
     /// Whether a checkpoint of this file failed.
@@ -129,9 +150,10 @@ impl Drop for Checkpoints {
 fn run(shared: &Shared, files: &[(Connection, PathBuf)]) {
     while !shared.stop.load(Ordering::Relaxed) {
         for (log, (db, path)) in shared.logs.iter().zip(files) {
+            let is_free = !log.failed.load(Ordering::Relaxed) && !log.rest.load(Ordering::Relaxed);
             if STEP_PAGES <= log.due()
-                && !log.failed.load(Ordering::Relaxed)
-                && let Err(error) = checkpoint(log, db)
+                && is_free
+                && let Err(error) = checkpoint(log, db, path)
             {
                 note(log, path, &error);
             }
@@ -140,23 +162,23 @@ fn run(shared: &Shared, files: &[(Connection, PathBuf)]) {
     }
 }
 
-fn checkpoint(log: &Log, db: &Connection) -> rusqlite::Result<()> {
-    let run = |mode| db.wal_checkpoint_v2(DEFAULT_NAME, mode);
-    let (mut pages, mut done) = run(CheckpointMode::PASSIVE)?;
-    if RESTART_PAGES.cast_signed() <= pages {
-        // What came in meanwhile, still without a lock: the writer is to wait for little.
-        run(CheckpointMode::PASSIVE)?;
-        let cut = TRUNCATE_PAGES.cast_signed() <= pages;
-        let mode = if cut { CheckpointMode::TRUNCATE } else { CheckpointMode::RESTART };
-        (pages, done) = run(mode)?;
+fn checkpoint(log: &Log, db: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let passive = || db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::PASSIVE);
+    let mut copied = passive()?;
+    if RESTART_PAGES.cast_signed() <= copied.0 {
+        // What came in meanwhile, so that the writer is left with little.
+        copied = passive()?;
+        log.rest.store(copied.1 < copied.0, Ordering::Relaxed);
     }
-    // A commit may have told a newer length just now; the next one tells it again.
-    log.pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
-    log.done.store(u32::try_from(done).unwrap_or(0), Ordering::Relaxed);
+    log.note(copied);
+    let len = std::fs::metadata(schema::log_path(path)).map_or(0, |meta| meta.len());
+    if TRUNCATE_BYTES <= len && copied.0 == copied.1 {
+        log.note(db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE)?);
+    }
     Ok(())
 }
 
-fn note(log: &Log, path: &std::path::Path, error: &rusqlite::Error) {
+fn note(log: &Log, path: &Path, error: &rusqlite::Error) {
     use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
     let passing =
         matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull));

@@ -133,6 +133,7 @@ impl SqliteJournal {
             return Err(CommitError::Failed(why.clone()));
         }
         let done: Result<T, Fault> = (|| {
+            self.gauge.copy_rest(&self.db)?;
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let value = work(&self.db, &self.sql, &mut self.retention)?;
             self.db.prepare_cached("COMMIT")?.execute([])?;

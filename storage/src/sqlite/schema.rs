@@ -101,6 +101,11 @@ pub(crate) fn shard_path(dir: &Path, shard: u16) -> PathBuf {
     dir.join(format!("shard-{shard:03}.db"))
 }
 
+/// Where the write-ahead log of a shard's file is.
+pub(crate) fn log_path(path: &Path) -> PathBuf {
+    path.with_extension("db-wal")
+}
+
 /// Makes a shard's file, or the rest of it where a crash left it half made. Does nothing to a whole one.
 pub(crate) fn create(path: &Path) -> Result<()> {
     let of_sqlite = |source| Error::of_sqlite(path, source);
