@@ -100,12 +100,22 @@ impl LogGauge {
     /// connection, a few MiB.
     pub(crate) fn copy_rest(&self, db: &Connection) -> rusqlite::Result<()> {
         let log = &self.shared.logs[self.shard];
-        if log.rest.load(Ordering::Relaxed) {
+        if self.wants_rest() {
             let copied = db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::PASSIVE);
             log.rest.store(false, Ordering::Relaxed);
-            log.note(copied?);
+            match copied {
+                Ok(copied) => log.note(copied),
+                // Then the log grows a little more, and the thread asks again.
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    /// Whether the thread asked for that.
+    pub(crate) fn wants_rest(&self) -> bool {
+        self.shared.logs[self.shard].rest.load(Ordering::Relaxed)
     }
 
     /// Whether a checkpoint of this file failed.
@@ -167,8 +177,10 @@ fn checkpoint(log: &Log, db: &Connection, path: &Path) -> rusqlite::Result<()> {
     let mut copied = passive()?;
     if RESTART_PAGES.cast_signed() <= copied.0 {
         // What came in meanwhile, so that the writer is left with little.
+        // What a checkpoint reports is what there was when it began, so whether a rest is left now
+        // only the writer can know.
         copied = passive()?;
-        log.rest.store(copied.1 < copied.0, Ordering::Relaxed);
+        log.rest.store(true, Ordering::Relaxed);
     }
     log.note(copied);
     let len = std::fs::metadata(schema::log_path(path)).map_or(0, |meta| meta.len());
@@ -179,13 +191,16 @@ fn checkpoint(log: &Log, db: &Connection, path: &Path) -> rusqlite::Result<()> {
 }
 
 fn note(log: &Log, path: &Path, error: &rusqlite::Error) {
-    use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
-    let passing =
-        matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull));
-    if passing {
+    if is_passing(error) {
         tracing::warn!(target: "journal", path = %path.display(), %error, "checkpoint put off");
     } else {
         tracing::error!(target: "journal", path = %path.display(), %error, "checkpoint failed");
         log.failed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether a checkpoint may simply be made later: a lock was held, or there was no room.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull))
 }

@@ -160,7 +160,7 @@ impl Journal for SqliteJournal {
     }
 
     fn tidy(&mut self, now: Millis) -> Result<bool, CommitError> {
-        if !self.retention.is_due(now) {
+        if !self.retention.is_due(now) && !self.gauge.wants_rest() {
             return Ok(false);
         }
         self.transaction(|db, _, retention| tidy::piece(db, retention, now))
