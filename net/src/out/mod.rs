@@ -32,6 +32,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
+/// Takes pieces of a model's text as they come: whose, of which step, the piece.
+pub type Deltas = Rc<dyn Fn(TaskId, Step, &str)>;
+
+/// Calls under way by task and fence; there may be several, each for a step.
+type Open = HashMap<(TaskId, Fence), Vec<(Step, AbortHandle)>>;
+
 /// What calls out need besides the configuration.
 #[derive(Clone)]
 pub struct Ports {
@@ -40,7 +46,7 @@ pub struct Ports {
     /// Takes each call's outcome to the task's shard.
     pub commands: Rc<dyn Fn(Command)>,
     /// Takes pieces of a model's text as they come.
-    pub deltas: Rc<dyn Fn(TaskId, Step, &str)>,
+    pub deltas: Deltas,
 }
 
 /// What the configuration says about calls out, checked: made once and shared by all net cores.
@@ -81,9 +87,9 @@ pub(crate) struct Shared {
     models: BTreeMap<Box<str>, Model>,
     reads: Reads,
     contexts: RefCell<Contexts>,
-    deltas: Rc<dyn Fn(TaskId, Step, &str)>,
+    deltas: Deltas,
     commands: Rc<dyn Fn(Command)>,
-    open: RefCell<HashMap<(TaskId, Fence), Vec<(Step, AbortHandle)>>>,
+    open: RefCell<Open>,
 }
 
 /// A net core's calls out. Cheap to clone; not `Send`.

@@ -105,6 +105,8 @@ pub struct Assembly {
     calls: Vec<Call>,
     finish: Option<String>,
     tokens: Tokens,
+    /// A choice came, if an empty one: without any it was no completion.
+    has_choice: bool,
 }
 
 impl Assembly {
@@ -123,6 +125,7 @@ impl Assembly {
         }
         let mut added = String::new();
         for choice in completion.choices.unwrap_or_default() {
+            self.has_choice = true;
             if choice.index.unwrap_or(0) != 0 {
                 continue;
             }
@@ -159,6 +162,9 @@ impl Assembly {
     /// # Errors
     /// [`Unusable`].
     pub fn answer(self, call_prefix: &str) -> Result<ModelAnswer, Unusable> {
+        if !self.has_choice {
+            return Err(Unusable::Malformed("it has no choices".into()));
+        }
         let finish = self.finish.as_deref().unwrap_or("");
         if finish == "length" && !self.calls.is_empty() {
             return Err(Unusable::Length);
@@ -323,6 +329,8 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_an_error() {
         check(&["[]"], Err("malformed"));
+        check(&["{}"], Err("no choices"));
+        check(&[r#"{"choices":[]}"#], Err("no choices"));
         check(&["{"], Err("malformed"));
         check(&[r#"{"error":{"message":"boom"}}"#], Err("boom"));
         check(&[&delta(r#"{"tool_calls":[{"index":0,"id":"a"}]}"#)], Err("no name"));

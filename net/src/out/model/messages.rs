@@ -149,16 +149,31 @@ mod tests {
             tool("a", r#"{ "n" : 1.50 }"#),
             assistant(r#"{"text":"done"}"#),
         ];
-        check(r#""hello""#, &pieces, &expect![[""]]);
+        check(
+            r#""hello""#,
+            &pieces,
+            &expect![[r#"
+            {"content":"hello","role":"user"}
+            {"content":null,"role":"assistant","tool_calls":[{"function":{"arguments":"{}","name":"f"},"id":"a","type":"function"},{"function":{"arguments":"{\"x\":1}","name":"g"},"id":"b","type":"function"}]}
+            {"content":"{\"n\":1.50}","role":"tool","tool_call_id":"a"}
+            {"content":"text","role":"tool","tool_call_id":"b"}
+            {"content":"done","role":"assistant"}"#]],
+        );
     }
 
     #[test]
     fn an_input_that_is_no_string_is_its_compact_text() {
-        check(r#"{ "z": 1, "a": 12345678901234567890123 }"#, &[assistant("{}")], &expect![[""]]);
+        check(
+            r#"{ "z": 1, "a": 12345678901234567890123 }"#,
+            &[assistant("{}")],
+            &expect![[r#"
+            {"content":"{\"z\":1,\"a\":12345678901234567890123}","role":"user"}
+            {"content":"","role":"assistant"}"#]],
+        );
     }
 
     #[test]
     fn a_malformed_step_is_an_error() {
-        assert!(append(&mut Vec::new(), &[assistant("[]")]).is_err());
+        assert!(append(&mut Vec::new(), &[assistant("\"x\"")]).is_err());
     }
 }
