@@ -1,1 +1,4 @@
-//! placeholder
+//! HTTP in and HTTP out.
+
+pub mod out;
+pub mod reads;
