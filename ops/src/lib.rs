@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod cores;
 pub mod demo;
+pub mod drain;
 pub mod config;
 pub mod error;
 pub mod exposition;

@@ -11,7 +11,9 @@ mod run;
 mod shards;
 mod store;
 
-pub use run::Node;
+pub use nets::NetThread;
+pub use run::{Node, ReaderThread};
+pub use shards::ShardThreads;
 
 use crate::config::Config;
 use crate::demo;

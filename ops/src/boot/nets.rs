@@ -49,9 +49,29 @@ pub(super) struct Plan {
     pub(super) extra: Extra,
 }
 
+/// The thread of one net core.
+pub struct NetThread(JoinHandle<Result<()>>);
+
+impl NetThread {
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Why it ended other than as told.
+    pub fn join(self) -> Result<()> {
+        let gone = || Error::Outbound { why: "a net core's thread is gone".into() };
+        self.0.join().unwrap_or_else(|_| Err(gone()))
+    }
+}
+
 /// The threads, and their links to the reader.
 pub(super) struct Nets {
-    pub(super) threads: Vec<JoinHandle<Result<()>>>,
+    pub(super) threads: Vec<NetThread>,
     pub(super) reader_links: Vec<ReaderLink>,
 }
 
@@ -72,14 +92,14 @@ pub(super) fn start(
         let (plan, made) = (plan.clone(), made.clone());
         let core = cores.get(number).copied().flatten();
         let net = NetId(number as u16);
-        threads.push(spawn(&format!("no-net-{number}"), move || {
+        threads.push(NetThread(spawn(&format!("no-net-{number}"), move || {
             pin(core);
             let shard_bells = ends.shard_bells.clone();
             let ended = run(&plan, net, ends, listener, &made);
             // The shards end when all net cores are gone; they may be asleep.
             shard_bells.iter().for_each(Bell::ring);
             ended
-        })?);
+        })?));
     }
     drop(made);
     let reader_links = threads.iter().map_while(|_| links.recv().ok()).collect();

@@ -21,10 +21,20 @@ use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 /// The threads of one shard.
-pub(super) struct ShardThreads {
+pub struct ShardThreads {
     pub(super) pulse: Arc<Pulse>,
-    pub(super) shard: JoinHandle<()>,
-    pub(super) journal: JoinHandle<Ended>,
+    shard: JoinHandle<()>,
+    journal: JoinHandle<Ended>,
+}
+
+impl ShardThreads {
+    /// Waits for both, which end once all net cores are gone; how the journal ended.
+    #[must_use]
+    pub fn join(self) -> Ended {
+        let gone = |_| Ended::Failed("the thread is gone".into());
+        let _ = self.shard.join();
+        self.journal.join().unwrap_or_else(gone)
+    }
 }
 
 /// What every shard is built from.

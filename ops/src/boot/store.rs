@@ -22,7 +22,7 @@ pub(super) fn open(config: &Config) -> Result<Store> {
         retention_ms: engine.retention_ms,
     };
     let bar = ProgressBar::hidden();
-    let style = ProgressStyle::with_template("moving partitions {bar:40} {pos}/{len} {eta}");
+    let style = ProgressStyle::with_template("moving partitions, file {bar:40} {pos}/{len} {eta}");
     let opened = Store::open_with_progress(&engine.data_dir, &options, &mut |progress| {
         if bar.is_hidden() {
             tracing::info!(target: "journal", "the number of shards changed: moving partitions");
@@ -31,8 +31,8 @@ pub(super) fn open(config: &Config) -> Result<Store> {
                 bar.set_style(style.clone());
             }
         }
-        bar.set_length(u64::from(progress.partitions));
-        bar.set_position(u64::from(progress.done));
+        bar.set_length(progress.files as u64);
+        bar.set_position(progress.files_done as u64);
         ControlFlow::Continue(())
     });
     bar.finish_and_clear();

@@ -102,23 +102,33 @@ fn is_passing(error: &Error) -> bool {
 }
 
 fn says_ended(event: &Event) -> bool {
-    let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
-    matches!(event.name.as_str(), "succeeded" | "failed" | "cancelled" | "ended")
-        || (data["step"].is_null() && show::is_ended(&data))
+    matches!(event.name.as_str(), "succeeded" | "dead_lettered" | "cancelled")
 }
 
-/// An event in one line; `None` for those that only keep the connection alive.
-fn line_of(name: &str, data: &Value) -> Option<String> {
-    if data["step"].is_number() {
-        return Some(show::step_line(data));
-    }
-    if data.is_null() {
+/// An event in one line; `None` for the pieces of a model's text, and for what only keeps the
+/// connection alive.
+pub(crate) fn line_of(name: &str, data: &Value) -> Option<String> {
+    if data.is_null() || name == "delta" {
         return None;
     }
-    let name = if name.is_empty() { "event" } else { name };
-    let state = data["state"].as_str().map(plain);
-    let said = state.unwrap_or_else(|| short(&cell(data), 100));
-    Some(format!("      {:<7} {said}", plain(name)))
+    if data["step"].is_number() && data["kind"].is_string() {
+        let mut step = data.clone();
+        step["state"] = Value::from(if name == "step_started" { "started" } else { "done" });
+        return Some(show::step_line(&step));
+    }
+    let mut said = String::new();
+    for field in ["step", "attempt", "run_at", "output"] {
+        if !data[field].is_null() {
+            said += &format!("  {field} {}", short(&cell(&data[field]), 72));
+        }
+    }
+    if data["waiting"].is_object() {
+        said += &format!("  for {}", short(&cell(&data["waiting"]["reason"]), 40));
+    }
+    if data["error"].is_object() {
+        said += &format!("  !! {}", short(&show::problem(&data["error"]), 72));
+    }
+    Some(format!("      {}{said}", plain(name)))
 }
 
 #[cfg(test)]
@@ -128,14 +138,18 @@ mod tests {
 
     #[test]
     fn events_are_shown_in_one_line() {
-        let step = json!({"step": 3, "kind": "tool", "name": "weather", "state": "succeeded",
+        let step = json!({"step": 3, "kind": "tool", "name": "weather",
             "input": {"city": "Oslo"}, "output": {"sky": "blue"}});
         expect![[
-            r#"   3  tool    weather              succeeded  <- {"city":"Oslo"}  -> {"sky":"blue"}"#
+            r#"   3  tool    weather              done  <- {"city":"Oslo"}  -> {"sky":"blue"}"#
         ]]
-        .assert_eq(&line_of("step", &step).expect("shown"));
-        expect!["      task    running"]
-            .assert_eq(&line_of("task", &json!({"state": "running", "x": 1})).expect("shown"));
+        .assert_eq(&line_of("step_ended", &step).expect("shown"));
+        expect!["      started  attempt 2"]
+            .assert_eq(&line_of("started", &json!({"attempt": 2})).expect("shown"));
+        let failed = json!({"error": {"code": "timeout", "message": "no end"}});
+        expect!["      dead_lettered  !! timeout: no end"]
+            .assert_eq(&line_of("dead_lettered", &failed).expect("shown"));
         assert_eq!(line_of("", &Value::Null), None);
+        assert_eq!(line_of("delta", &json!({"step": 1, "text": "x"})), None);
     }
 }
