@@ -1,7 +1,7 @@
 //! The client of calls out: a pool of connections behind the guard, redirects, bounded answers.
 //!
-//! Each allowance (the general one, each model's own) has a client and pool of its own, since a pooled
-//! connection to an address that only a model may reach must not serve a tool's call.
+//! Each allowance (the general one, each model's own) has a client and pool of its own, since a
+//! pooled connection to an address that only a model may reach must not serve a tool's call.
 
 use super::connect::{ConnectError, Connector};
 use super::error::CallError;
@@ -47,7 +47,8 @@ impl Sent {
     }
 }
 
-/// A request's body, which notes when a connection first looks at it: just before it writes the head.
+/// A request's body, which notes when a connection first looks at it: just before it writes the
+/// head.
 pub struct Outgoing {
     data: Option<Bytes>,
     sent: Sent,
@@ -303,3 +304,6 @@ impl Body for Outgoing {
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests;

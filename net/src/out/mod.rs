@@ -1,8 +1,8 @@
 //! HTTP out: performs the calls that shards order, and sends back what came of each.
 //!
 //! Runs on a net core's `LocalSet`, one local task per call. How many there are is bounded by the
-//! engine's slots and its tool calls in parallel. Every call is behind the outbound guard, under its
-//! time-out, and carries the key that lets the other side make it once.
+//! engine's slots and its tool calls in parallel. Every call is behind the outbound guard, under
+//! its time-out, and carries the key that lets the other side make it once.
 
 pub mod address;
 pub mod answer;
@@ -97,8 +97,8 @@ pub(crate) struct Shared {
 pub struct Outbound(Rc<Shared>);
 
 impl OutConfig {
-    /// Checks `security.outbound.allow` and `models`, reads the models' keys and the system's roots.
-    /// `env` gives environment variables.
+    /// Checks `security.outbound.allow` and `models`, reads the models' keys and the system's
+    /// roots. `env` gives environment variables.
     ///
     /// # Errors
     /// [`SetupError`].
@@ -198,7 +198,8 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
         Err(CallError::Timeout { timeout_ms: call.timeout_ms, maybe_done: sent.get() })
     });
     done.unwrap_or_else(|error| {
-        tracing::debug!(target: "net", task = %call.task, step = call.step.0, %error, "call failed");
+        let step = call.step.0;
+        tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
         error.outcome()
     })
 }

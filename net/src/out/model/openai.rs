@@ -22,7 +22,11 @@ use std::time::SystemTime;
 pub const STREAM_BYTES_MAX: usize = 64 * OUTPUT_BYTES_MAX;
 
 const WAIT_DESCRIPTION: &str = "Pauses for the given number of milliseconds, then goes on.";
-const WAIT_PARAMETERS: &str = r#"{"type":"object","properties":{"ms":{"type":"integer","minimum":0,"description":"How long to wait, in milliseconds."}},"required":["ms"],"additionalProperties":false}"#;
+const WAIT_PARAMETERS: &str = concat!(
+    r#"{"type":"object","properties":{"ms":{"type":"integer","minimum":0,"#,
+    r#""description":"How long to wait, in milliseconds."}},"#,
+    r#""required":["ms"],"additionalProperties":false}"#
+);
 
 /// A model behind an OpenAI-compatible server.
 #[derive(Clone)]
