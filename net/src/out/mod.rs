@@ -29,6 +29,8 @@ use no_engine::id::{Fence, Step, TaskId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
@@ -56,6 +58,7 @@ pub struct OutConfig {
     tls: rustls::ClientConfig,
     models: BTreeMap<Box<str>, Prepared>,
     context_bytes_max: usize,
+    refused: Arc<AtomicU64>,
 }
 
 /// Why calls out cannot be set up.
@@ -90,6 +93,7 @@ pub(crate) struct Shared {
     deltas: Deltas,
     commands: Rc<dyn Fn(Command)>,
     open: RefCell<Open>,
+    refused: Arc<AtomicU64>,
 }
 
 /// A net core's calls out. Cheap to clone; not `Send`.
@@ -115,7 +119,14 @@ impl OutConfig {
             prepared.insert(name.clone(), model);
         }
         let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
-        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max })
+        let refused = Arc::default();
+        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max, refused })
+    }
+
+    /// Calls that the guard refused so far, of all net cores with this configuration.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether there is a model of that name.
@@ -145,6 +156,7 @@ impl Outbound {
             deltas: ports.deltas,
             commands: ports.commands,
             open: RefCell::new(HashMap::new()),
+            refused: Arc::clone(&config.refused),
         })))
     }
 
@@ -199,6 +211,10 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
     });
     done.unwrap_or_else(|error| {
         let step = call.step.0;
+        if let CallError::Refused { .. } = error {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(target: "net", task = %call.task, step, %error, "call refused");
+        }
         tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
         error.outcome()
     })

@@ -78,6 +78,7 @@ async fn the_guard_refuses_by_address_name_and_trick() {
             assert!(!error.retryable && !maybe_done);
         }
         assert_eq!(server.requests(), 0);
+        assert_eq!(harness.config.refused(), 6);
         let harness = Harness::new(&[&format!("localhost:{port}")], json!({}));
         let outcome = harness.http(&format!("http://localhost:{port}/"), b"1").await;
         assert_eq!(output(&outcome), "{\"n\": 1}");

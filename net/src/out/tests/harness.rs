@@ -196,6 +196,7 @@ impl Wake for Silent {
 }
 
 pub(crate) struct Harness {
+    pub(crate) config: OutConfig,
     pub(crate) outbound: Outbound,
     outcomes: Rc<RefCell<VecDeque<Outcome>>>,
     came: Rc<Notify>,
@@ -224,7 +225,7 @@ impl Harness {
             deltas: Rc::new(move |_, _, text| heard.borrow_mut().push(text.to_owned())),
         };
         let outbound = Outbound::new(&config, ports).expect("sets up");
-        Harness { outbound, outcomes, came, deltas }
+        Harness { config, outbound, outcomes, came, deltas }
     }
 
     pub(crate) fn outcomes(&self) -> usize {
