@@ -31,6 +31,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection of HTTP/2 that is in use is probed this often, so that a dead one is noticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How long [`finish`] waits for the end of a body.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Whether a request may have reached the other side: set once a connection takes it in hand.
 #[derive(Clone, Debug, Default)]
 pub struct Sent(Arc<AtomicBool>);
@@ -258,6 +261,16 @@ pub async fn read_all(body: &mut Incoming, bytes_max: usize) -> Result<Vec<u8>, 
         all.extend_from_slice(&piece);
     }
     Ok(all)
+}
+
+/// Reads what is left of a body whose content is complete, so that its connection can be used again.
+///
+/// Goes on by itself, and gives up soon: then the connection is closed instead.
+pub fn finish(mut body: Incoming) {
+    tokio::task::spawn_local(async move {
+        let rest = async { while let Ok(Some(_)) = next_piece(&mut body).await {} };
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, rest).await;
+    });
 }
 
 /// The start of a body for an error's quote: reads no more than that needs, and forgives a cut.

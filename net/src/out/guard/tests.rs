@@ -1,6 +1,7 @@
 //! Tests of the outbound guard: URLs, hosts, allow-lists.
 
 use super::*;
+use proptest::prelude::*;
 
 /// `expected` is the host and port that would be called, or a piece of the refusal.
 fn check(guard: &Guard, url: &str, expected: Result<&str, &str>) {
@@ -152,5 +153,40 @@ fn bad_entries_are_named() {
     }
     for good in ["0.0.0.0/0", "::/0", "[::1]:80", "::1", "a-b.c_d:1", "LOCALHOST"] {
         assert!(Guard::parse(&[good]).is_ok(), "{good}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_spelling_of_an_address_has_one_verdict(bits in any::<u32>(), near in 0_usize..4) {
+        // Half of all addresses are plainly public; look closer where it matters.
+        let bits = [bits, bits | 0x7f00_0000, 0xa9fe_0000 | (bits & 0xffff), bits >> 8][near];
+        let ip = Ipv4Addr::from_bits(bits);
+        let [a, b, c, d] = ip.octets();
+        let guard = Guard::default();
+        let plain = guard.check_url(&format!("http://{ip}/"));
+        for host in [
+            bits.to_string(),
+            format!("0x{bits:x}"),
+            format!("0{bits:o}"),
+            format!("0x{a:x}.0{b:o}.{c}.0x{d:X}"),
+            format!("{a}.{}", bits & 0x00ff_ffff),
+            format!("{a}.{b}.{}", bits & 0xffff),
+            format!("{ip}."),
+        ] {
+            let spelled = guard.check_url(&format!("http://{host}/"));
+            prop_assert_eq!(&spelled, &plain, "{}", host);
+        }
+        let class = classify(ip.into());
+        let (high, low) = (bits >> 16, bits & 0xffff);
+        for host in [
+            format!("::ffff:{ip}"),
+            format!("64:ff9b::{high:x}:{low:x}"),
+            format!("2002:{high:x}:{low:x}::1"),
+        ] {
+            prop_assert_eq!(classify(host.parse().expect("an address")), class, "{}", host);
+            let url = format!("http://[{host}]/");
+            prop_assert_eq!(guard.check_url(&url).is_ok(), plain.is_ok(), "{}", url);
+        }
     }
 }

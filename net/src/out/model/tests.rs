@@ -168,6 +168,40 @@ async fn a_stream_cut_before_its_end_is_a_failure_and_after_it_is_not() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_holds_on_after_the_end_does_not_hold_the_answer() {
+    harness::local(async {
+        for (kept, input_tokens) in [(7, 0), (8, 1_000), (9, 1_000)] {
+            let reply = stream(&CALLS[..kept]);
+            let server = Server::start(move |_| vec![Act::Write(reply.clone()), Act::Hold]).await;
+            let harness = Harness::new(&[], models(&server));
+            let outcome = harness.model(&agent()).await;
+            assert_eq!(model(&outcome).0.usage.input_tokens, input_tokens);
+            server.closed().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_complete_stream_leaves_its_connection_for_the_next_call() {
+    harness::local(async {
+        let events: String = CALLS.iter().map(|json| event(json)).collect();
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+             transfer-encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n0\r\n\r\n",
+            events.len()
+        );
+        let server = Server::start(move |_| vec![Act::Write(reply.clone())]).await;
+        let harness = Harness::new(&[], models(&server));
+        for _ in 0..3 {
+            assert_eq!(model(&harness.model(&agent()).await).0.tool_calls.len(), 2);
+        }
+        assert_eq!((server.requests(), server.connections()), (3, 1));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn refusals_have_their_codes_and_never_show_the_key() {
     harness::local(async {
