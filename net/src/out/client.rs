@@ -263,7 +263,8 @@ pub async fn read_all(body: &mut Incoming, bytes_max: usize) -> Result<Vec<u8>, 
     Ok(all)
 }
 
-/// Reads what is left of a body whose content is complete, so that its connection can be used again.
+/// Reads what is left of a body whose content is complete, so that its connection can be used
+/// again.
 ///
 /// Goes on by itself, and gives up soon: then the connection is closed instead.
 pub fn finish(mut body: Incoming) {
