@@ -5,8 +5,10 @@ use crate::error::{Error, Result};
 use crate::sse;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{Request, Response, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 /// Longest answer that is read, in bytes.
@@ -58,8 +60,8 @@ impl Client {
     pub fn new(url: &str, token: Option<String>) -> Result<Client> {
         let url = url.trim_end_matches('/').to_owned();
         let uri: Uri = url.parse().map_err(|_| Error::Usage(format!("{url:?} is not a URL")))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            let problem = format!("{url:?} must begin with http:// and name a host");
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+            let problem = format!("{url:?} must begin with http:// or https:// and name a host");
             return Err(Error::Usage(problem));
         }
         let mut config = Agent::config_builder()
@@ -73,6 +75,9 @@ impl Client {
         if is_here {
             // A proxy cannot reach our loopback, whatever the environment says.
             config = config.proxy(None);
+        }
+        if uri.scheme_str() == Some("https") {
+            config = config.tls_config(tls());
         }
         Ok(Client { agent: config.build().new_agent(), url, token })
     }
@@ -182,6 +187,17 @@ impl Client {
     }
 }
 
+/// TLS with the system's roots and the same cryptography as the rest of nO.
+fn tls() -> TlsConfig {
+    let roots = rustls_native_certs::load_native_certs().certs;
+    let roots: Vec<_> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    TlsConfig::builder()
+        .root_certs(RootCerts::from(roots))
+        .unversioned_rustls_crypto_provider(provider)
+        .build()
+}
+
 fn usage(error: &ureq::http::Error) -> Error {
     Error::Usage(format!("cannot be sent: {error}"))
 }
@@ -226,7 +242,7 @@ mod tests {
 
     #[test]
     fn urls_that_cannot_be_called_are_usage_errors() {
-        for url in ["", "127.0.0.1:3000", "https://x", "http://", "ftp://x"] {
+        for url in ["", "127.0.0.1:3000", "http://", "ftp://x"] {
             assert!(matches!(Client::new(url, None), Err(Error::Usage(_))), "{url}");
         }
         assert_eq!(

@@ -8,6 +8,7 @@ use common::{Said, no};
 use expect_test::expect;
 use serde_json::{Value, json};
 use server::Server;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// Runs a client command against the server.
 fn ask(server: &Server, args: &[&str]) -> Said {
@@ -194,4 +195,22 @@ fn nobody_there_is_said_with_what_to_do() {
     assert_eq!(said.code, 1);
     assert!(said.err.contains("no answer from http://127.0.0.1:1"), "{}", said.err);
     assert!(said.err.contains("hint: is nO running there?"), "{}", said.err);
+}
+
+#[test]
+fn the_data_folders_token_is_used_unless_others_can_read_it() {
+    let dir = tempfile::tempdir().expect("folder");
+    let data = dir.path().to_str().expect("utf-8");
+    let key = no_auth::LocalKey::open_or_create(dir.path()).expect("made");
+    let file = key.ensure_admin_token(dir.path(), 1_800_000_000).expect("written");
+    let token = std::fs::read_to_string(&file).expect("there");
+    let server = Server::json(vec![(200, task("queued"))]);
+    let args = ["task", "get", "id-1", "--url", &server.url, "--data-dir", data];
+    assert_eq!(no(&args).code, 0);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("mode");
+    let said = no(&args);
+    assert_eq!(said.code, 3);
+    assert!(said.err.contains("chmod 600") && !said.err.contains(&token), "{}", said.err);
+    let asked = server.asked();
+    assert!(asked[0].headers.contains(&format!("authorization: Bearer {token}")), "{asked:?}");
 }
