@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::raw::{Raw, parts};
 use no_engine::agent::definition::Agent;
 use no_engine::limits::Limits;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -219,27 +220,41 @@ fn models(raw: &mut Raw) -> BTreeMap<String, Value> {
 fn agents(raw: &mut Raw) -> BTreeMap<String, Arc<Agent>> {
     let mut agents = BTreeMap::new();
     for name in raw.names("agents") {
-        let mut path = vec!["agents".to_owned(), name.clone()];
-        // Read from text, not from the value: raw JSON (a tool's parameters) needs its text.
-        let text = raw.object("agents", &name).to_string();
-        let reader = &mut serde_json::Deserializer::from_str(&text);
-        match serde_path_to_error::deserialize::<_, Agent>(reader) {
-            Err(error) => {
-                path.extend(error.path().iter().map(ToString::to_string));
-                let problem = error.inner().to_string();
-                let end = problem.rfind(" at line").unwrap_or(problem.len());
-                raw.fault(&path, &problem[..end], None);
-            }
-            Ok(agent) => match agent.check() {
-                Ok(()) => drop(agents.insert(name, Arc::new(agent))),
-                Err((pointer, detail)) => {
-                    path.extend(pointer.split('/').skip(1).map(str::to_owned));
-                    raw.fault(&path, detail, None);
-                }
-            },
+        if let Some(agent) = entry(raw, "agents", &name, Agent::check) {
+            agents.insert(name, Arc::new(agent));
         }
     }
     agents
+}
+
+/// Reads `section.name` into its type and checks it; a fault is noted at the field it names.
+fn entry<T: DeserializeOwned>(
+    raw: &mut Raw,
+    section: &str,
+    name: &str,
+    check: impl FnOnce(&T) -> Result<(), (String, String)>,
+) -> Option<T> {
+    let mut path = vec![section.to_owned(), name.to_owned()];
+    // Read from text, not from the value: raw JSON (a tool's parameters) needs its text.
+    let text = raw.object(section, name).to_string();
+    let reader = &mut serde_json::Deserializer::from_str(&text);
+    match serde_path_to_error::deserialize::<_, T>(reader) {
+        Err(error) => {
+            path.extend(error.path().iter().map(ToString::to_string));
+            let problem = error.inner().to_string();
+            let end = problem.rfind(" at line").unwrap_or(problem.len());
+            raw.fault(&path, &problem[..end], None);
+            None
+        }
+        Ok(value) => match check(&value) {
+            Ok(()) => Some(value),
+            Err((pointer, detail)) => {
+                path.extend(pointer.split('/').skip(1).map(str::to_owned));
+                raw.fault(&path, detail, None);
+                None
+            }
+        },
+    }
 }
 
 /// Holds the parts against each other.
