@@ -120,9 +120,9 @@ fn list_follows_cursors_and_prints_a_table() {
 
 #[test]
 fn watch_goes_on_behind_the_last_event_after_a_cut() {
-    let step = json!({"step": 1, "kind": "model", "name": "small", "state": "succeeded"});
-    let first = format!("id: 7\nevent: step\ndata: {step}\n\nid: 8\nevent: st");
-    let second = "id: 8\nevent: task\ndata: {\"state\":\"succeeded\"}\n\n".to_owned();
+    let step = json!({"step": 1, "kind": "model", "name": "small", "output": "hm"});
+    let first = format!(": nO\n\nid: 7\nevent: step_ended\ndata: {step}\n\nid: 8\nevent: st");
+    let second = "id: 8\nevent: succeeded\ndata: {\"output\":\"the answer\"}\n\n".to_owned();
     let server = Server::play(vec![
         (200, "text/event-stream", first),
         (200, "application/json", task("running").to_string()),
@@ -132,8 +132,8 @@ fn watch_goes_on_behind_the_last_event_after_a_cut() {
     ]);
     let said = ask(&server, &["task", "watch", "id-1"]);
     expect![[r#"
-           1  model   small                succeeded
-              task    succeeded
+           1  model   small                done     -> hm
+              succeeded
         the answer
     "#]]
     .assert_eq(&said.out);
@@ -146,7 +146,7 @@ fn watch_goes_on_behind_the_last_event_after_a_cut() {
 #[test]
 fn control_and_agents() {
     let agents = json!({"items": [{"name": "echo", "kind": "echo", "paused": false,
-        "counts": {"queued": 1, "running": 2, "failed": 3}}], "next_cursor": null});
+        "live": {"queued": 1, "running": 2, "waiting": 4, "failed": 3}}], "next_cursor": null});
     let server = Server::json(vec![
         (200, task("cancelled")),
         (200, task("scheduled")),
@@ -162,8 +162,8 @@ fn control_and_agents() {
     assert_eq!(ask(&server, &["agent", "pause", "a"]).out, "agent a paused\n");
     assert_eq!(ask(&server, &["agent", "delete", "a"]).out, "agent a deleted\n");
     expect![[r#"
-        NAME  KIND  PAUSED  QUEUED  RUNNING  FAILED
-        echo  echo  false   1       2        3
+        NAME  KIND  PAUSED  QUEUED  RUNNING  WAITING  FAILED
+        echo  echo  false   1       2        4        3
     "#]]
     .assert_eq(&ask(&server, &["agent", "list"]).out);
     let lines: Vec<String> = server.asked().into_iter().map(|asked| asked.line).collect();
