@@ -122,12 +122,12 @@ impl List {
 
 fn all(client: &Client) -> Result<Vec<Value>> {
     let mut items = Vec::new();
-    let mut path = "/v1/agents?limit=500".to_owned();
+    let mut path = "/v1/agents".to_owned();
     loop {
         let page = client.call(&Call::get(&path))?;
         items.extend(page["items"].as_array().cloned().unwrap_or_default());
         match page["next_cursor"].as_str() {
-            Some(cursor) => path = format!("/v1/agents?limit=500&cursor={}", escaped(cursor)),
+            Some(cursor) => path = format!("/v1/agents?cursor={}", escaped(cursor)),
             None => return Ok(items),
         }
     }

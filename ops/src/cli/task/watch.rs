@@ -183,7 +183,8 @@ mod tests {
                   step_failed 4 timeout: late
                   waited for outcome_unknown
                   succeeded
-        "#]].assert_eq(&shown);
+        "#]]
+        .assert_eq(&shown);
     }
 
     #[test]
