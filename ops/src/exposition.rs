@@ -70,8 +70,8 @@ impl Distribution {
         Distribution { buckets: grown(buckets), count: histogram.len(), sum }
     }
 
-    /// Buckets that were counted one by one: each with its upper bound, ascending, or `None` for the
-    /// values beyond all bounds.
+    /// Buckets that were counted one by one: each with its upper bound, ascending, or `None` for
+    /// the values beyond all bounds.
     #[must_use]
     pub fn of_counts(counts: impl IntoIterator<Item = (Option<f64>, u64)>, sum: f64) -> Self {
         let (mut buckets, mut count) = (Vec::new(), 0);

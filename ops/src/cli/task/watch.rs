@@ -170,19 +170,16 @@ mod tests {
             ("waited", json!({"waiting": {"reason": "outcome_unknown"}})),
             ("succeeded", json!({"output": 1})),
         ];
-        let shown: String = lines
-            .iter()
-            .filter_map(|(name, data)| line_of(name, data))
-            .map(|line| line + "\n")
-            .collect();
+        let shown = lines.iter().filter_map(|(name, data)| line_of(name, data));
+        let shown: String = shown.map(|line| format!("|{line}\n")).collect();
         expect![[r#"
-                  submitted
-                  started attempt 1
-               3  tool    weather              started  <- {"city":"Oslo"}
-               3  tool    weather              done     -> blue sky
-                  step_failed 4 timeout: late
-                  waited for outcome_unknown
-                  succeeded
+            |      submitted
+            |      started attempt 1
+            |   3  tool    weather              started  <- {"city":"Oslo"}
+            |   3  tool    weather              done     -> blue sky
+            |      step_failed 4 timeout: late
+            |      waited for outcome_unknown
+            |      succeeded
         "#]]
         .assert_eq(&shown);
     }
