@@ -4,7 +4,7 @@
 use super::fault::Fault;
 use super::raw::{Raw, parts};
 use no_engine::agent::definition::Agent;
-use no_engine::limits::Limits;
+use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -220,6 +220,13 @@ fn models(raw: &mut Raw) -> BTreeMap<String, Value> {
 fn agents(raw: &mut Raw) -> BTreeMap<String, Arc<Agent>> {
     let mut agents = BTreeMap::new();
     for name in raw.names("agents") {
+        let path = ["agents".to_owned(), name.clone()];
+        if matches!(name.as_str(), "echo" | "sleep") {
+            raw.fault(&path, "is built in and does not change; choose another name", None);
+        }
+        if name.is_empty() || NAME_BYTES_MAX < name.len() || name.contains(char::is_control) {
+            raw.fault(&path, "must have a name of 1 to 128 bytes of plain text", None);
+        }
         if let Some(agent) = entry(raw, "agents", &name, Agent::check) {
             agents.insert(name, Arc::new(agent));
         }
