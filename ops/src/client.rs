@@ -13,8 +13,10 @@ use ureq::{Agent, Body};
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
-/// Time for connecting, and for an answer to begin beyond what was asked to wait.
+/// Time for connecting, and for an answer beyond what was asked to wait.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which a stream of events is taken for cut; nO says something every 15 s.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A connection to one nO.
 pub struct Client {
@@ -108,7 +110,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::Answer`].
     pub fn text(&self, call: &Call) -> Result<(u16, String)> {
-        let response = self.send(call, Some(TIMEOUT + call.wait))?;
+        let response = self.send(call, TIMEOUT + call.wait)?;
         let status = response.status().as_u16();
         let mut text = String::new();
         let reader = response.into_body().into_reader().take(ANSWER_BYTES_MAX);
@@ -133,7 +135,7 @@ impl Client {
         let mut headers = vec![("Accept", "text/event-stream")];
         headers.extend(last_id.map(|id| ("Last-Event-ID", id)));
         let call = Call { headers: &headers, ..Call::get(path) };
-        let response = self.send(&call, None)?;
+        let response = self.send(&call, SILENCE)?;
         let status = response.status().as_u16();
         let reader = BufReader::new(response.into_body().into_reader());
         if 400 <= status {
@@ -153,7 +155,7 @@ impl Client {
         Ok(())
     }
 
-    fn send(&self, call: &Call, timeout: Option<Duration>) -> Result<Response<Body>> {
+    fn send(&self, call: &Call, timeout: Duration) -> Result<Response<Body>> {
         let mut request =
             Request::builder().method(call.method).uri(format!("{}{}", self.url, call.path));
         if let Some(token) = &self.token {
@@ -167,12 +169,12 @@ impl Client {
                 let request = request.header("Content-Type", "application/json");
                 let request = request.body(body.to_string()).map_err(|e| usage(&e))?;
                 let request = self.agent.configure_request(request);
-                self.agent.run(request.timeout_recv_response(timeout).build())
+                self.agent.run(request.timeout_per_read(Some(timeout)).build())
             }
             None => {
                 let request = request.body(()).map_err(|e| usage(&e))?;
                 let request = self.agent.configure_request(request);
-                self.agent.run(request.timeout_recv_response(timeout).build())
+                self.agent.run(request.timeout_per_read(Some(timeout)).build())
             }
         };
         sent.map_err(|e| self.unreachable(e.to_string()))
