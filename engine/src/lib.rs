@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod command;
+pub mod control;
 
 pub mod doorbell;
 pub mod effect;

@@ -46,6 +46,20 @@ pub enum Error {
         /// The address.
         addr: SocketAddr,
     },
+    /// The address cannot be listened on.
+    #[error("{addr} cannot be listened on: {source}")]
+    Address {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Calls out cannot be set up as configured.
+    #[error("{why}")]
+    Outbound {
+        /// What is wrong, with the key.
+        why: String,
+    },
     /// A shard's journal failed to sync; the others were drained.
     #[error("the disk failed: shard {shard} is halted")]
     Disk {
@@ -99,9 +113,6 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The engine is not part of this build.
-    #[error("this build has no engine: not wired yet")]
-    NotWired,
 }
 
 /// A result with this crate's error.
@@ -113,7 +124,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => EXIT_USAGE,
-            Error::Config(_) | Error::Auth(_) => EXIT_CONFIG,
+            Error::Config(_) | Error::Auth(_) | Error::Address { .. } | Error::Outbound { .. } => {
+                EXIT_CONFIG
+            }
             Error::Store { .. } => EXIT_STORE,
             Error::AddressInUse { .. } => EXIT_ADDRESS,
             Error::Disk { .. } => EXIT_DISK,
@@ -122,8 +135,7 @@ impl Error {
             | Error::Answer { .. }
             | Error::TaskEnded { .. }
             | Error::Unhealthy
-            | Error::File { .. }
-            | Error::NotWired => EXIT_FAILED,
+            | Error::File { .. } => EXIT_FAILED,
         }
     }
 

@@ -10,11 +10,17 @@ pub mod boot;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod cores;
+pub mod demo;
+pub mod drain;
 pub mod error;
 pub mod exposition;
+pub mod health;
 pub mod metrics;
+pub mod monitor;
 pub mod process;
 pub mod sse;
 pub mod trace;
+pub mod vitals;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ mod health;
 mod options;
 mod output;
 mod serve;
-mod task;
+pub(crate) mod task;
 mod token;
 
 pub use output::Console;

@@ -6,7 +6,7 @@ mod list;
 mod read;
 mod show;
 mod submit;
-mod watch;
+pub(crate) mod watch;
 
 use super::Console;
 use crate::error::Result;

@@ -120,7 +120,7 @@ fn tail(text: &mut String, delta: &Event) -> String {
 }
 
 /// An event in one line; `None` for those that say nothing to a reader.
-fn line_of(name: &str, data: &Value) -> Option<String> {
+pub(crate) fn line_of(name: &str, data: &Value) -> Option<String> {
     let said = match name {
         "step_started" => return Some(step_line(data, "started", Some(("<-", &data["input"])))),
         "step_ended" => return Some(step_line(data, "done", Some(("->", &data["output"])))),
@@ -131,6 +131,7 @@ fn line_of(name: &str, data: &Value) -> Option<String> {
         "retry_scheduled" => {
             format!("at {}, after {}", cell(&data["run_at"]), show::problem(&data["error"]))
         }
+        "dead_lettered" => show::problem(&data["error"]),
         "" | "delta" | "queued" => return None,
         _ => String::new(),
     };
