@@ -205,7 +205,7 @@ fn usage(error: &ureq::http::Error) -> Error {
 }
 
 /// The error of a problem+json answer, or of any other refusal.
-fn refusal(status: u16, text: &str) -> Error {
+pub(crate) fn refusal(status: u16, text: &str) -> Error {
     let problem: Value = serde_json::from_str(text).unwrap_or(Value::Null);
     let word = |key: &str| problem[key].as_str().map(str::to_owned);
     let first = &problem["errors"][0];

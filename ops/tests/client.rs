@@ -175,7 +175,9 @@ fn control_and_agents() {
 fn health_is_an_exit_code() {
     let body =
         json!({"status": "unhealthy", "checks": {"journal": {"status": "down", "error": "EIO"}}});
-    let server = Server::json(vec![(200, json!({"status": "healthy"})), (503, body)]);
+    let unknown = json!({"code": "not_found", "title": "There is nothing at this path"});
+    let answers = vec![(200, json!({"status": "healthy"})), (503, body), (404, unknown)];
+    let server = Server::json(answers);
     let said = ask(&server, &["health"]);
     assert_eq!((said.code, said.out.as_str()), (0, "healthy (200)\n"));
     let said = ask(&server, &["health", "--detailed"]);
@@ -186,6 +188,8 @@ fn health_is_an_exit_code() {
         journal  down    EIO
     "#]]
     .assert_eq(&said.out);
+    let said = ask(&server, &["health", "--detailed"]);
+    assert_eq!(said.err, "error: not_found: There is nothing at this path\n");
     assert_eq!(server.asked()[1].line, "GET /health/detailed");
 }
 

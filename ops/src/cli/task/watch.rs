@@ -143,7 +143,7 @@ fn step_line(data: &Value, state: &str, said: Option<(&str, &Value)>) -> String 
     let (number, kind) = (cell(&data["step"]), cell(&data["kind"]));
     let mut line = format!("{number:>4}  {kind:<7} {:<20} {state:<8}", short(name, 20));
     if let Some((arrow, value)) = said.filter(|(_, value)| !value.is_null()) {
-        line += &format!(" {arrow} {}", short(&cell(value), 100));
+        line += &format!(" {arrow} {}", show::gist(value, 100));
     }
     line.trim_end().to_owned()
 }
