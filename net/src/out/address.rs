@@ -1,8 +1,8 @@
 //! What an IP address is, from the outbound guard's point of view: a pure verdict.
 //!
 //! Everything that is not plainly a public unicast address is named here (the IANA special-purpose
-//! registries of RFC 6890 and their updates). An address that carries an IPv4 address inside is judged
-//! by both: a tunnel to a private network is one.
+//! registries of RFC 6890 and their updates). An address that carries an IPv4 address inside is
+//! judged by both: a tunnel to a private network is one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,8 +55,8 @@ impl Class {
         }
     }
 
-    /// Whether allowing a host by its name covers it. An operator who names a host means a machine of
-    /// theirs, not that its name may one day point at the cloud's credentials.
+    /// Whether allowing a host by its name covers it. An operator who names a host means a machine
+    /// of theirs, not that its name may one day point at the cloud's credentials.
     #[must_use]
     pub fn allowed_by_name(self) -> bool {
         matches!(self, Class::Public | Class::Loopback | Class::Private | Class::Shared)

@@ -6,7 +6,7 @@ use super::error::{CallError, QUOTE_BYTES_MAX, quote};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use no_engine::effect::Call;
 use no_engine::limits::OUTPUT_BYTES_MAX;
-use no_engine::payload::{Hash, Payload};
+use no_engine::payload::{Payload, hash};
 use serde_json::value::RawValue;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,7 +45,7 @@ pub fn payload(json: &[u8]) -> Result<Payload, CallError> {
     if OUTPUT_BYTES_MAX < json.len() {
         return Err(CallError::TooLarge { bytes_max: OUTPUT_BYTES_MAX });
     }
-    Ok(Payload::new(json, |bytes| Hash(*blake3::hash(bytes).as_bytes())))
+    Ok(Payload::new(json, hash))
 }
 
 /// The body as JSON: itself if it is, `null` if it is empty, else a JSON string of the text.

@@ -1,7 +1,7 @@
 //! The client of calls out: a pool of connections behind the guard, redirects, bounded answers.
 //!
-//! Each allowance (the general one, each model's own) has a client and pool of its own, since a pooled
-//! connection to an address that only a model may reach must not serve a tool's call.
+//! Each allowance (the general one, each model's own) has a client and pool of its own, since a
+//! pooled connection to an address that only a model may reach must not serve a tool's call.
 
 use super::connect::{ConnectError, Connector};
 use super::error::CallError;
@@ -31,6 +31,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection of HTTP/2 that is in use is probed this often, so that a dead one is noticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How long [`finish`] waits for the end of a body.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Whether a request may have reached the other side: set once a connection takes it in hand.
 #[derive(Clone, Debug, Default)]
 pub struct Sent(Arc<AtomicBool>);
@@ -47,7 +50,8 @@ impl Sent {
     }
 }
 
-/// A request's body, which notes when a connection first looks at it: just before it writes the head.
+/// A request's body, which notes when a connection first looks at it: just before it writes the
+/// head.
 pub struct Outgoing {
     data: Option<Bytes>,
     sent: Sent,
@@ -259,6 +263,17 @@ pub async fn read_all(body: &mut Incoming, bytes_max: usize) -> Result<Vec<u8>, 
     Ok(all)
 }
 
+/// Reads what is left of a body whose content is complete, so that its connection can be used
+/// again.
+///
+/// Goes on by itself, and gives up soon: then the connection is closed instead.
+pub fn finish(mut body: Incoming) {
+    tokio::task::spawn_local(async move {
+        let rest = async { while let Ok(Some(_)) = next_piece(&mut body).await {} };
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, rest).await;
+    });
+}
+
 /// The start of a body for an error's quote: reads no more than that needs, and forgives a cut.
 pub async fn read_start(body: &mut Incoming, bytes_max: usize) -> Vec<u8> {
     let mut start = Vec::new();
@@ -303,3 +318,6 @@ impl Body for Outgoing {
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests;

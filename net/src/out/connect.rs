@@ -109,9 +109,7 @@ impl Service<Uri> for Guarded {
         Box::pin(async move {
             let (host, port) = target(&uri)?;
             let addresses = resolve(&host, port).await?;
-            for address in &addresses {
-                guard.check_address(&host, port, address.ip())?;
-            }
+            check_all(&guard, &host, port, &addresses)?;
             let stream = connect(&host, &addresses).await?;
             Ok(TokioIo::new(stream))
         })
@@ -136,6 +134,16 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError>
         return Err(unresolved("no address".into()));
     }
     Ok(addresses)
+}
+
+/// One refused address refuses the name: which one a connection would take is not ours to say.
+fn check_all(
+    guard: &Guard,
+    host: &str,
+    port: u16,
+    addresses: &[SocketAddr],
+) -> Result<(), Refused> {
+    addresses.iter().try_for_each(|address| guard.check_address(host, port, address.ip()))
 }
 
 /// Tries the addresses in order; one that does not answer leaves time for the others.
@@ -177,4 +185,35 @@ pub fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_private_address_refuses_the_name() {
+        let check = |ips: &[&str], allowed: bool| {
+            let address = |ip: &&str| SocketAddr::new(ip.parse().expect(ip), 80);
+            let addresses: Vec<_> = ips.iter().map(address).collect();
+            let got = check_all(&Guard::default(), "rebound.example", 80, &addresses);
+            assert_eq!(got.is_ok(), allowed, "{ips:?}");
+        };
+        check(&["1.1.1.1", "2606:4700:4700::1111"], true);
+        check(&["1.1.1.1", "10.0.0.1"], false);
+        check(&["1.1.1.1", "::1"], false);
+        check(&["169.254.169.254", "1.1.1.1"], false);
+    }
+
+    #[test]
+    fn a_target_is_read_from_its_uri() {
+        for (uri, host, port) in [
+            ("http://h.example/x", "h.example", 80),
+            ("https://H.example/x", "h.example", 443),
+            ("http://[::1]:81/", "::1", 81),
+        ] {
+            let got = target(&uri.parse().expect(uri)).expect(uri);
+            assert_eq!(got, (host.to_owned(), port), "{uri}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The outbound guard: which URLs and addresses a call may go to (DESIGN §7).
 //!
-//! A URL is parsed once, strictly; the parsed form is what is checked and what is called, so that no
-//! two parsers can disagree (O. Tsai, "A New Era of SSRF", 2017). Numeric hosts in any spelling become
-//! the address they mean. Names are checked again by every address they resolve to: see `connect.rs`.
+//! A URL is parsed once, strictly; the parsed form is what is checked and what is called, so that
+//! no two parsers can disagree (O. Tsai, "A New Era of SSRF", 2017). Numeric hosts in any spelling
+//! become the address they mean. Names are checked again by every address they resolve to: see
+//! `connect.rs`.
 
 use super::address::{Class, classify};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,8 +1,8 @@
 //! HTTP out: performs the calls that shards order, and sends back what came of each.
 //!
 //! Runs on a net core's `LocalSet`, one local task per call. How many there are is bounded by the
-//! engine's slots and its tool calls in parallel. Every call is behind the outbound guard, under its
-//! time-out, and carries the key that lets the other side make it once.
+//! engine's slots and its tool calls in parallel. Every call is behind the outbound guard, under
+//! its time-out, and carries the key that lets the other side make it once.
 
 pub mod address;
 pub mod answer;
@@ -29,6 +29,8 @@ use no_engine::id::{Fence, Step, TaskId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
@@ -56,6 +58,7 @@ pub struct OutConfig {
     tls: rustls::ClientConfig,
     models: BTreeMap<Box<str>, Prepared>,
     context_bytes_max: usize,
+    refused: Arc<AtomicU64>,
 }
 
 /// Why calls out cannot be set up.
@@ -90,6 +93,7 @@ pub(crate) struct Shared {
     deltas: Deltas,
     commands: Rc<dyn Fn(Command)>,
     open: RefCell<Open>,
+    refused: Arc<AtomicU64>,
 }
 
 /// A net core's calls out. Cheap to clone; not `Send`.
@@ -97,8 +101,8 @@ pub(crate) struct Shared {
 pub struct Outbound(Rc<Shared>);
 
 impl OutConfig {
-    /// Checks `security.outbound.allow` and `models`, reads the models' keys and the system's roots.
-    /// `env` gives environment variables.
+    /// Checks `security.outbound.allow` and `models`, reads the models' keys and the system's
+    /// roots. `env` gives environment variables.
     ///
     /// # Errors
     /// [`SetupError`].
@@ -115,7 +119,14 @@ impl OutConfig {
             prepared.insert(name.clone(), model);
         }
         let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
-        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max })
+        let refused = Arc::default();
+        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max, refused })
+    }
+
+    /// Calls that the guard refused so far, of all net cores with this configuration.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether there is a model of that name.
@@ -145,6 +156,7 @@ impl Outbound {
             deltas: ports.deltas,
             commands: ports.commands,
             open: RefCell::new(HashMap::new()),
+            refused: Arc::clone(&config.refused),
         })))
     }
 
@@ -198,7 +210,12 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
         Err(CallError::Timeout { timeout_ms: call.timeout_ms, maybe_done: sent.get() })
     });
     done.unwrap_or_else(|error| {
-        tracing::debug!(target: "net", task = %call.task, step = call.step.0, %error, "call failed");
+        let step = call.step.0;
+        if let CallError::Refused { .. } = error {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(target: "net", task = %call.task, step, %error, "call refused");
+        }
+        tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
         error.outcome()
     })
 }

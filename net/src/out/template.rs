@@ -1,8 +1,8 @@
 //! URL templates of tools: `{name}` is replaced by that argument, percent-encoded.
 //!
-//! A model writes the arguments, so a value must stay where it was put: it cannot end a path segment,
-//! climb out of it with dots, vanish, or begin a query. Values are kept as the JSON texts they came
-//! as, so that long numbers keep their digits.
+//! A model writes the arguments, so a value must stay where it was put: it cannot end a path
+//! segment, climb out of it with dots, vanish, or begin a query. Values are kept as the JSON texts
+//! they came as, so that long numbers keep their digits.
 
 use super::answer::compact;
 use serde_json::value::RawValue;

@@ -78,6 +78,7 @@ async fn the_guard_refuses_by_address_name_and_trick() {
             assert!(!error.retryable && !maybe_done);
         }
         assert_eq!(server.requests(), 0);
+        assert_eq!(harness.config.refused(), 6);
         let harness = Harness::new(&[&format!("localhost:{port}")], json!({}));
         let outcome = harness.http(&format!("http://localhost:{port}/"), b"1").await;
         assert_eq!(output(&outcome), "{\"n\": 1}");
@@ -246,7 +247,8 @@ async fn a_tool_fills_its_template_and_sends_the_rest() {
             ("POST", "/u/a%2Fb", r#"{"list":["x","y"],"n":2}"#),
             ("PUT", "/u/a%2Fb", r#"{"list":["x","y"],"n":2}"#),
         ] {
-            let tool = json!({"kind": "http", "name": "t", "url": server.url("/u/{id}"), "method": method});
+            let url = server.url("/u/{id}");
+            let tool = json!({"kind": "http", "name": "t", "url": url, "method": method});
             let outcome = harness.tool(&tool, arguments).await;
             assert_eq!(output(&outcome), "{\"n\": 1}");
             let seen = server.last();
@@ -312,11 +314,16 @@ fn a_configuration_that_cannot_work_is_refused() {
         let got = OutConfig::new(allow, &models, &|name| (name == "SET").then(|| "k".into()));
         assert!(got.map(drop).is_err_and(|e| e.to_string().contains(piece)), "{piece}");
     };
-    let model = |key: &str| json!({"m": {"provider": "openai", "baseUrl": "http://h", "model": "x", "apiKeyEnv": key}});
+    let model = |key: &str| {
+        let base = "http://h";
+        json!({"m": {"provider": "openai", "baseUrl": base, "model": "x", "apiKeyEnv": key}})
+    };
     check(&["10.0.0.1/8"], json!({}), "security.outbound.allow[0]");
     check(&[], model("UNSET"), "models.m: the key in UNSET is not set");
     check(&[], json!({"m": {"provider": "scripted"}}), "models.m: /script");
     let models = serde_json::from_value(model("SET")).expect("well formed");
     let good = OutConfig::new::<&str>(&[], &models, &|_| Some("k".into())).expect("works");
     assert!(good.has_model("m") && !good.has_model("n"));
+    let crosses_threads = |_: &(dyn std::any::Any + Send)| ();
+    crosses_threads(&good);
 }

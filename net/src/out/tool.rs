@@ -1,7 +1,7 @@
 //! Tools of kind `http`: one request for one tool call of a model.
 //!
-//! What the model can mend is a result for the model (a missing argument, a 404); what it cannot (the
-//! network, a 5xx) is a failure, which the retry policy takes care of.
+//! What the model can mend is a result for the model (a missing argument, a 404); what it cannot
+//! (the network, a 5xx) is a failure, which the retry policy takes care of.
 
 use super::Shared;
 use super::answer::{self, call_headers, json_body};

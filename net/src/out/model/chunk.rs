@@ -1,7 +1,7 @@
 //! OpenAI's chat completion on the wire, streamed or whole, put together into one answer.
 //!
-//! Servers that call themselves compatible differ: fields are missing, null or of another type. What
-//! can be understood is; what cannot is an error of the answer, never a panic.
+//! Servers that call themselves compatible differ: fields are missing, null or of another type.
+//! What can be understood is; what cannot is an error of the answer, never a panic.
 
 use no_engine::agent::state::{ModelAnswer, ToolCall};
 use no_engine::limits::{
@@ -156,8 +156,8 @@ impl Assembly {
         self.tokens
     }
 
-    /// The answer, without its use. Calls without a name of their own, or with one that is taken, are
-    /// named after `call_prefix` and their place.
+    /// The answer, without its use. Calls without a name of their own, or with one that is taken,
+    /// are named after `call_prefix` and their place.
     ///
     /// # Errors
     /// [`Unusable`].
@@ -255,7 +255,8 @@ mod tests {
         let got = pushed.and_then(|()| assembly.answer("call_7"));
         match (got, expected) {
             (Ok(answer), Ok(json)) => {
-                assert_eq!(serde_json::to_string(&answer).expect("serialises"), json);
+                let expected: serde_json::Value = serde_json::from_str(json).expect(json);
+                assert_eq!(serde_json::to_value(&answer).expect("serialises"), expected);
             }
             (Err(error), Err(piece)) => assert!(error.to_string().contains(piece), "{error}"),
             (got, _) => panic!("{pieces:?}: {got:?}, not {expected:?}"),
@@ -281,17 +282,18 @@ mod tests {
         check(
             &[
                 &delta(
-                    r#"{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}"#,
+                    r#"{"tool_calls":[{"index":0,"id":"a","type":"function",
+                        "function":{"name":"f","arguments":""}}]}"#,
                 ),
                 &delta(
-                    r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":"g","arguments":"{\"y\""}}]}"#,
+                    r#"{"tool_calls":[{"index":1,"id":"b",
+                        "function":{"name":"g","arguments":"{\"y\""}}]}"#,
                 ),
                 &delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\":1}"}}]}"#),
                 &delta(r#"{"tool_calls":[{"index":1,"function":{"arguments":":2}"}}]}"#),
             ],
-            Ok(
-                r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{\"x\":1}"},{"id":"b","name":"g","arguments":"{\"y\":2}"}]}"#,
-            ),
+            Ok(r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{\"x\":1}"},
+                    {"id":"b","name":"g","arguments":"{\"y\":2}"}]}"#),
         );
     }
 
@@ -299,27 +301,29 @@ mod tests {
     fn odd_servers_are_understood() {
         check(
             &[&delta(
-                r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":{"x":1}}},{"id":"a2","function":{"name":"f"}}]}"#,
+                r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":{"x":1}}},
+                    {"id":"a2","function":{"name":"f"}}]}"#,
             )],
-            Ok(
-                r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{\"x\":1}"},{"id":"a2","name":"f","arguments":"{}"}]}"#,
-            ),
+            Ok(r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{\"x\":1}"},
+                    {"id":"a2","name":"f","arguments":"{}"}]}"#),
         );
         check(
             &[&delta(
-                r#"{"tool_calls":[{"index":0,"function":{"name":"f"}},{"index":1,"id":"","function":{"name":"g","arguments":null}}]}"#,
+                r#"{"tool_calls":[{"index":0,"function":{"name":"f"}},
+                    {"index":1,"id":"","function":{"name":"g","arguments":null}}]}"#,
             )],
-            Ok(
-                r#"{"tool_calls":[{"id":"call_7_0","name":"f","arguments":"{}"},{"id":"call_7_1","name":"g","arguments":"{}"}]}"#,
-            ),
+            Ok(r#"{"tool_calls":[{"id":"call_7_0","name":"f","arguments":"{}"},
+                    {"id":"call_7_1","name":"g","arguments":"{}"}]}"#),
         );
         check(
             &[
                 &delta(
-                    r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}]}"#,
+                    r#"{"tool_calls":[{"index":0,"id":"a",
+                        "function":{"name":"f","arguments":"{"}}]}"#,
                 ),
                 &delta(
-                    r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"}"}}]}"#,
+                    r#"{"tool_calls":[{"index":0,"id":"a",
+                        "function":{"name":"f","arguments":"}"}}]}"#,
                 ),
             ],
             Ok(r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{}"}]}"#),
@@ -334,7 +338,8 @@ mod tests {
         check(&["{"], Err("malformed"));
         check(&[r#"{"error":{"message":"boom"}}"#], Err("boom"));
         check(&[&delta(r#"{"tool_calls":[{"index":0,"id":"a"}]}"#)], Err("no name"));
-        let call = r#"{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f"}}]},"finish_reason":"length"}]}"#;
+        let call = r#"{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f"}}]},
+            "finish_reason":"length"}]}"#;
         check(&[call], Err("max_output_tokens"));
         check(&[r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#], Err("filter"));
         let many: Vec<String> = (0..=TOOL_CALLS_MAX)
@@ -348,7 +353,8 @@ mod tests {
         check(&many, Err("too much tool calls"));
         let long = "x".repeat(TOOL_ARGUMENTS_BYTES_MAX + 1);
         let long = delta(&format!(
-            r#"{{"tool_calls":[{{"index":0,"id":"a","function":{{"name":"f","arguments":"{long}"}}}}]}}"#
+            r#"{{"tool_calls":[{{"index":0,"id":"a",
+                "function":{{"name":"f","arguments":"{long}"}}}}]}}"#
         ));
         check(&[&long], Err("too much arguments"));
     }

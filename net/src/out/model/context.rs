@@ -1,8 +1,8 @@
 //! The context cache: the messages of each loop's last model call, so that the next call only adds.
 //!
 //! Bounded by bytes, least recently used out first. What it does not have is built again from the
-//! store: the input and all ended model, tool and timer steps, in the order of their numbers. Losing
-//! an entry is therefore never wrong, only slower.
+//! store: the input and all ended model, tool and timer steps, in the order of their numbers.
+//! Losing an entry is therefore never wrong, only slower.
 
 use super::super::error::CallError;
 use super::messages::{Malformed, Piece, append, begin};

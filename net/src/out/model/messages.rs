@@ -35,7 +35,8 @@ pub fn begin(input: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Adds `pieces`: each assistant message with the results that follow it, in the order of its calls.
+/// Adds `pieces`: each assistant message with the results that follow it, in the order of its
+/// calls.
 ///
 /// # Errors
 /// [`Malformed`]; `out` is of no more use then.
@@ -136,13 +137,14 @@ mod tests {
         append(&mut out, pieces).expect("well formed");
         let list = [b"[", out.as_slice(), b"]"].concat();
         let read: Vec<serde_json::Value> = serde_json::from_slice(&list).expect("JSON");
-        let lines: Vec<String> = read.iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = read.iter().map(|message| format!("{message:#}")).collect();
         expected.assert_eq(&lines.join("\n"));
     }
 
     #[test]
     fn results_follow_their_call_in_its_order() {
-        let two = r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{}"},{"id":"b","name":"g","arguments":"{\"x\":1}"}]}"#;
+        let two = r#"{"tool_calls":[{"id":"a","name":"f","arguments":"{}"},
+            {"id":"b","name":"g","arguments":"{\"x\":1}"}]}"#;
         let pieces = [
             assistant(two),
             tool("b", r#""text""#),
@@ -153,11 +155,46 @@ mod tests {
             r#""hello""#,
             &pieces,
             &expect![[r#"
-            {"content":"hello","role":"user"}
-            {"content":null,"role":"assistant","tool_calls":[{"function":{"arguments":"{}","name":"f"},"id":"a","type":"function"},{"function":{"arguments":"{\"x\":1}","name":"g"},"id":"b","type":"function"}]}
-            {"content":"{\"n\":1.50}","role":"tool","tool_call_id":"a"}
-            {"content":"text","role":"tool","tool_call_id":"b"}
-            {"content":"done","role":"assistant"}"#]],
+                {
+                  "content": "hello",
+                  "role": "user"
+                }
+                {
+                  "content": null,
+                  "role": "assistant",
+                  "tool_calls": [
+                    {
+                      "function": {
+                        "arguments": "{}",
+                        "name": "f"
+                      },
+                      "id": "a",
+                      "type": "function"
+                    },
+                    {
+                      "function": {
+                        "arguments": "{\"x\":1}",
+                        "name": "g"
+                      },
+                      "id": "b",
+                      "type": "function"
+                    }
+                  ]
+                }
+                {
+                  "content": "{\"n\":1.50}",
+                  "role": "tool",
+                  "tool_call_id": "a"
+                }
+                {
+                  "content": "text",
+                  "role": "tool",
+                  "tool_call_id": "b"
+                }
+                {
+                  "content": "done",
+                  "role": "assistant"
+                }"#]],
         );
     }
 
@@ -167,8 +204,14 @@ mod tests {
             r#"{ "z": 1, "a": 12345678901234567890123 }"#,
             &[assistant("{}")],
             &expect![[r#"
-            {"content":"{\"z\":1,\"a\":12345678901234567890123}","role":"user"}
-            {"content":"","role":"assistant"}"#]],
+                {
+                  "content": "{\"z\":1,\"a\":12345678901234567890123}",
+                  "role": "user"
+                }
+                {
+                  "content": "",
+                  "role": "assistant"
+                }"#]],
         );
     }
 

@@ -1,7 +1,9 @@
 //! Provider `openai`: any server that speaks OpenAI's chat completions, streamed.
 
 use super::super::answer::{call_headers, json_body, retry_after_ms};
-use super::super::client::{Client, Reply, Request, Sent, next_piece, read_all, read_start};
+use super::super::client::{
+    Client, Reply, Request, Sent, finish, next_piece, read_all, read_start,
+};
 use super::super::error::{CallError, QUOTE_BYTES_MAX, quote, status_is_retryable};
 use super::super::secret::Secret;
 use super::chunk::{Assembly, Unusable};
@@ -9,6 +11,7 @@ use super::config::Prices;
 use super::messages::{system, write_string};
 use super::sse;
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use no_engine::agent::definition::{Agent, Tool, ToolKind};
@@ -16,13 +19,20 @@ use no_engine::agent::state::ModelAnswer;
 use no_engine::effect::Call;
 use no_engine::limits::OUTPUT_BYTES_MAX;
 use no_engine::task::Usage;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Longest stream of one answer, in bytes: each token comes in some 200 bytes of frame.
 pub const STREAM_BYTES_MAX: usize = 64 * OUTPUT_BYTES_MAX;
 
+/// How long after its end an answer waits for the count of its tokens.
+pub const TOKENS_TIMEOUT: Duration = Duration::from_secs(5);
+
 const WAIT_DESCRIPTION: &str = "Pauses for the given number of milliseconds, then goes on.";
-const WAIT_PARAMETERS: &str = r#"{"type":"object","properties":{"ms":{"type":"integer","minimum":0,"description":"How long to wait, in milliseconds."}},"required":["ms"],"additionalProperties":false}"#;
+const WAIT_PARAMETERS: &str = concat!(
+    r#"{"type":"object","properties":{"ms":{"type":"integer","minimum":0,"#,
+    r#""description":"How long to wait, in milliseconds."}},"#,
+    r#""required":["ms"],"additionalProperties":false}"#
+);
 
 /// A model behind an OpenAI-compatible server.
 #[derive(Clone)]
@@ -58,7 +68,8 @@ impl OpenAi {
         }
         let mut assembly = Assembly::default();
         if is_stream(&reply.headers) {
-            read_stream(&mut reply, &mut assembly, delta).await?;
+            read_stream(&mut reply.body, &mut assembly, delta).await?;
+            finish(reply.body);
         } else {
             let body = read_all(&mut reply.body, OUTPUT_BYTES_MAX).await?;
             delta(&assembly.push(&body).map_err(unusable)?);
@@ -156,7 +167,7 @@ fn is_stream(headers: &HeaderMap) -> bool {
 
 /// Reads the stream to `[DONE]`, or to its end after a `finish_reason`; any other end is a cut.
 async fn read_stream(
-    reply: &mut Reply,
+    body: &mut Incoming,
     assembly: &mut Assembly,
     delta: &dyn Fn(&str),
 ) -> Result<(), CallError> {
@@ -164,7 +175,14 @@ async fn read_stream(
     let mut bytes_len = 0;
     let mut events = Vec::new();
     loop {
-        let piece = match next_piece(&mut reply.body).await {
+        let next = if assembly.is_finished() {
+            // Only the count of tokens is missing: not worth the whole time-out.
+            let next = tokio::time::timeout(TOKENS_TIMEOUT, next_piece(body)).await;
+            next.unwrap_or(Ok(None))
+        } else {
+            next_piece(body).await
+        };
+        let piece = match next {
             Ok(Some(piece)) => piece,
             // A cut after the finish has lost at most the count of tokens.
             Ok(None) | Err(_) if assembly.is_finished() => return Ok(()),

@@ -25,7 +25,12 @@ fn agent() -> Value {
 }
 
 fn event(json: &str) -> String {
-    format!("data: {json}\n\n")
+    format!("data: {}\n\n", flat(json))
+}
+
+/// A JSON text of several lines as one.
+fn flat(json: &str) -> String {
+    json.lines().map(str::trim).collect()
 }
 
 fn stream(events: &[&str]) -> String {
@@ -41,12 +46,17 @@ fn model(outcome: &Outcome) -> (&ModelAnswer, String) {
 }
 
 const CALLS: &[&str] = &[
-    r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"hm "},"finish_reason":null}]}"#,
+    r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"hm "},
+        "finish_reason":null}]}"#,
     r#"{"choices":[{"index":0,"delta":{"content":"yes"}}]}"#,
-    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"look","arguments":""}}]}}]}"#,
-    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"b","type":"function","function":{"name":"wait","arguments":"{\"ms\":"}}]}}]}"#,
-    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"q\":\"é\"}"}}]}}]}"#,
-    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"5}"}}]}}]}"#,
+    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","type":"function",
+        "function":{"name":"look","arguments":""}}]}}]}"#,
+    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"b","type":"function",
+        "function":{"name":"wait","arguments":"{\"ms\":"}}]}}]}"#,
+    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,
+        "function":{"arguments":"{\"q\":\"é\"}"}}]}}]}"#,
+    r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,
+        "function":{"arguments":"5}"}}]}}]}"#,
     r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
     r#"{"choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":50,"total_tokens":1050}}"#,
     "[DONE]",
@@ -66,8 +76,10 @@ async fn a_streamed_answer_is_put_together_however_it_is_cut() {
         let harness = Harness::new(&[], models(&server));
         let outcome = harness.model(&agent()).await;
         let (answer, output) = model(&outcome);
-        let expected = r#"{"text":"hm yes","tool_calls":[{"id":"a","name":"look","arguments":"{\"q\":\"é\"}"},{"id":"b","name":"wait","arguments":"{\"ms\":5}"}]}"#;
-        assert_eq!(output, expected);
+        let expected = r#"{"text":"hm yes","tool_calls":[
+            {"id":"a","name":"look","arguments":"{\"q\":\"é\"}"},
+            {"id":"b","name":"wait","arguments":"{\"ms\":5}"}]}"#;
+        assert_eq!(output, flat(expected));
         assert_eq!((answer.usage.input_tokens, answer.usage.output_tokens), (1_000, 50));
         assert_eq!(answer.usage.cost_micro_usd, 2_500);
         assert_eq!(harness.deltas.borrow().concat(), "hm yes");
@@ -118,7 +130,8 @@ async fn the_request_is_what_every_compatible_server_knows() {
 #[tokio::test]
 async fn a_whole_answer_is_taken_too() {
     harness::local(async {
-        let body = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+        let body = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},
+            "finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
         let reply = answer("200 OK\r\ncontent-type: application/json", body);
         let server = Server::start(move |_| vec![Act::Write(reply.clone())]).await;
         let harness = Harness::new(&[], models(&server));
@@ -151,6 +164,40 @@ async fn a_stream_cut_before_its_end_is_a_failure_and_after_it_is_not() {
                 assert!(maybe_done);
             }
         }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_holds_on_after_the_end_does_not_hold_the_answer() {
+    harness::local(async {
+        for (kept, input_tokens) in [(7, 0), (8, 1_000), (9, 1_000)] {
+            let reply = stream(&CALLS[..kept]);
+            let server = Server::start(move |_| vec![Act::Write(reply.clone()), Act::Hold]).await;
+            let harness = Harness::new(&[], models(&server));
+            let outcome = harness.model(&agent()).await;
+            assert_eq!(model(&outcome).0.usage.input_tokens, input_tokens);
+            server.closed().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_complete_stream_leaves_its_connection_for_the_next_call() {
+    harness::local(async {
+        let events: String = CALLS.iter().map(|json| event(json)).collect();
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+             transfer-encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n0\r\n\r\n",
+            events.len()
+        );
+        let server = Server::start(move |_| vec![Act::Write(reply.clone())]).await;
+        let harness = Harness::new(&[], models(&server));
+        for _ in 0..3 {
+            assert_eq!(model(&harness.model(&agent()).await).0.tool_calls.len(), 2);
+        }
+        assert_eq!((server.requests(), server.connections()), (3, 1));
     })
     .await;
 }

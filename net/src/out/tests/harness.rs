@@ -11,7 +11,7 @@ use no_engine::id::{Attempt, Fence, PartitionId, Step, TaskId};
 use no_engine::payload::Payload;
 use no_engine::port::Wake;
 use no_engine::task::TaskError;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +54,7 @@ impl Seen {
 
 #[derive(Default)]
 struct Log {
+    connections: Cell<usize>,
     seen: RefCell<Vec<Seen>>,
     asked: Notify,
     closed: Notify,
@@ -74,6 +75,7 @@ impl Server {
         let accepting = tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
+                kept.connections.set(kept.connections.get() + 1);
                 let (plan, log) = (Rc::clone(&plan), Rc::clone(&kept));
                 tokio::task::spawn_local(async move {
                     converse(stream, &*plan, &log).await;
@@ -93,6 +95,10 @@ impl Server {
 
     pub(crate) fn requests(&self) -> usize {
         self.log.seen.borrow().len()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.log.connections.get()
     }
 
     pub(crate) fn seen(&self, i: usize) -> Seen {
@@ -196,6 +202,7 @@ impl Wake for Silent {
 }
 
 pub(crate) struct Harness {
+    pub(crate) config: OutConfig,
     pub(crate) outbound: Outbound,
     outcomes: Rc<RefCell<VecDeque<Outcome>>>,
     came: Rc<Notify>,
@@ -224,7 +231,7 @@ impl Harness {
             deltas: Rc::new(move |_, _, text| heard.borrow_mut().push(text.to_owned())),
         };
         let outbound = Outbound::new(&config, ports).expect("sets up");
-        Harness { outbound, outcomes, came, deltas }
+        Harness { config, outbound, outcomes, came, deltas }
     }
 
     pub(crate) fn outcomes(&self) -> usize {
