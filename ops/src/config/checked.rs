@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::raw::{Raw, parts};
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
+use no_net::out::model::config::ModelConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -198,21 +199,12 @@ fn security(raw: &Raw) -> Security {
 fn models(raw: &mut Raw) -> BTreeMap<String, Value> {
     let mut models = BTreeMap::new();
     for name in raw.names("models") {
-        let model = raw.object("models", &name);
-        let path = |key: &str| vec!["models".to_owned(), name.clone(), key.to_owned()];
-        let has = |key: &str| !model[key].is_null();
-        let needs: &[&str] = match model["provider"].as_str() {
-            Some("openai") => &["baseUrl", "model"],
-            Some("scripted") => &["script"],
-            _ => &["provider"],
-        };
-        for key in needs.iter().filter(|key| !has(key)) {
-            raw.fault(&path(key), "is missing", None);
+        // What the table of keys refused is said already.
+        let head = format!("models.{name}.");
+        let is_refused = raw.faults.iter().any(|fault| fault.path.starts_with(&head));
+        if is_refused || entry(raw, "models", &name, ModelConfig::check).is_some() {
+            models.insert(name.clone(), raw.object("models", &name));
         }
-        if has("apiKeyEnv") && has("apiKeyFile") {
-            raw.fault(&path("apiKeyFile"), "stands beside apiKeyEnv; one of them", None);
-        }
-        models.insert(name, model);
     }
     models
 }
@@ -295,13 +287,13 @@ fn check_whole(config: &Config, raw: &mut Raw) {
         let problem = "needs monitoring.prometheus.enabled";
         raw.fault(&parts("monitoring.grafana.enabled"), problem, None);
     }
+    let names = raw.names("models");
     for (name, agent) in &config.agents {
         if let Some(model) = &agent.model
-            && !config.models.contains_key(&**model)
+            && !names.iter().any(|name| **name == **model)
         {
             let path = ["agents", name.as_str(), "model"].map(str::to_owned);
-            let names = config.models.keys().map(String::as_str);
-            let near = super::fault::nearest(model, names);
+            let near = super::fault::nearest(model, names.iter().map(String::as_str));
             let hint = near.map(|near| format!("did you mean {near}?"));
             raw.fault(&path, format!("there is no model {model:?} in models"), hint);
         }

@@ -71,8 +71,7 @@ fn agents_and_models_are_held_against_each_other() {
                  "max_attempts":0}}}"#,
         &expect![[r#"
             c.json:1: models.odd.provider: must be openai or scripted, not "oracle"
-            c.json:1: models.small.baseUrl: is missing
-            c.json:1: models.small.model: is missing
+            c.json:1: models.small.baseUrl: is required for provider openai
             c.json:3: agents.b.colour: unknown field `colour`, expected one of `kind`, `max_concurrency`, `max_concurrency_per_key`, `timeout_ms`, `max_attempts`, `retry`, `rate`, `budget`, `url`, `model`, `system`, `tools`, `max_output_tokens`
             c.json:4: agents.c.url: is required for kind http and belongs to no other kind
             c.json:6: agents.d.max_attempts: must be between 1 and 1000
