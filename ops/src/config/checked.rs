@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::raw::{Raw, parts};
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
+use no_net::out::guard::Guard;
 use no_net::out::model::config::ModelConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -287,6 +288,15 @@ fn check_whole(config: &Config, raw: &mut Raw) {
         let problem = "needs monitoring.prometheus.enabled";
         raw.fault(&parts("monitoring.grafana.enabled"), problem, None);
     }
+    if let Err((place, why)) = Guard::parse(&config.security.outbound_allow) {
+        let mut path = parts("security.outbound.allow");
+        path.push(place.to_string());
+        raw.fault(&path, why, None);
+    }
+    check_models_exist(config, raw);
+}
+
+fn check_models_exist(config: &Config, raw: &mut Raw) {
     let names = raw.names("models");
     for (name, agent) in &config.agents {
         if let Some(model) = &agent.model

@@ -82,12 +82,15 @@ fn agents_and_models_are_held_against_each_other() {
 #[test]
 fn numbers_are_held_against_each_other() {
     refused(
-        r#"{"engine":{"shards":8,"partitions":4},
+        r#"{"security":{"outbound":{"allow":["10.0.0.0/8",
+            "10.0.0.0/99"]}},
+            "engine":{"shards":8,"partitions":4},
             "performance":{"autoscaling":{"minAgents":9,"maxAgents":8}},
             "monitoring":{"prometheus":{"enabled":false},"grafana":{"enabled":true}}}"#,
         &expect![[r#"
-            c.json:2: performance.autoscaling.minAgents: must not be above maxAgents
-            c.json:1: engine.shards: must not be above engine.partitions, 4
-            c.json:3: monitoring.grafana.enabled: needs monitoring.prometheus.enabled"#]],
+            c.json:4: performance.autoscaling.minAgents: must not be above maxAgents
+            c.json:3: engine.shards: must not be above engine.partitions, 4
+            c.json:5: monitoring.grafana.enabled: needs monitoring.prometheus.enabled
+            c.json:2: security.outbound.allow.1: a CIDR block has at most 32 bits, or 128 for IPv6"#]],
     );
 }
