@@ -159,16 +159,21 @@ impl Drop for Checkpoints {
 
 fn run(shared: &Shared, files: &[(Connection, PathBuf)]) {
     while !shared.stop.load(Ordering::Relaxed) {
-        for (log, (db, path)) in shared.logs.iter().zip(files) {
-            let is_free = !log.failed.load(Ordering::Relaxed) && !log.rest.load(Ordering::Relaxed);
-            if STEP_PAGES <= log.due()
-                && is_free
-                && let Err(error) = checkpoint(log, db, path)
-            {
-                note(log, path, &error);
-            }
-        }
+        look(shared, files);
         std::thread::park_timeout(INTERVAL);
+    }
+}
+
+/// Makes the checkpoints that are due.
+fn look(shared: &Shared, files: &[(Connection, PathBuf)]) {
+    for (log, (db, path)) in shared.logs.iter().zip(files) {
+        let is_free = !log.failed.load(Ordering::Relaxed) && !log.rest.load(Ordering::Relaxed);
+        if STEP_PAGES <= log.due()
+            && is_free
+            && let Err(error) = checkpoint(log, db, path)
+        {
+            note(log, path, &error);
+        }
     }
 }
 
@@ -203,4 +208,69 @@ fn note(log: &Log, path: &Path, error: &rusqlite::Error) {
 fn is_passing(error: &rusqlite::Error) -> bool {
     use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OpenOptions, Store, blob, samples};
+    use no_engine::id::{PartitionId, ShardId, TaskId};
+    use no_engine::payload::Payload;
+    use no_engine::port::{CommitError, Journal};
+
+    /// Commits a task with about 1 MiB of input.
+    fn commit(journal: &mut impl Journal, i: u64) -> std::result::Result<(), CommitError> {
+        let text = format!("\"{i}{}\"", "x".repeat(1 << 20));
+        let input = Payload::new(text.as_bytes(), blob::hash);
+        let (record, task) = samples::submitted(TaskId::new(i, i, PartitionId(0)), &input);
+        journal.commit(&[samples::batch(i, vec![record], &[(&task, true)])])
+    }
+
+    #[test]
+    fn a_log_is_copied_as_it_grows_and_begins_anew_when_it_is_long() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut store = Store::open(dir.path(), &OpenOptions::default()).expect("a new folder");
+        let mut journal = store.journal(ShardId(0)).expect("a journal");
+        let path = schema::shard_path(dir.path(), 0);
+        let files = [(schema::open_writer(&path).expect("opens"), path.clone())];
+        let log = &store.shared.logs[0];
+        let pages = || log.pages.load(Ordering::Relaxed);
+        for i in 0..20 {
+            commit(&mut journal, i).expect("committed");
+            look(&store.shared, &files);
+            assert!(log.due() < STEP_PAGES);
+        }
+        assert!(pages() < 2 * STEP_PAGES, "all was copied, so it began anew");
+
+        let reader = schema::open_reader(&path).expect("opens");
+        let moment = reader.unchecked_transaction().expect("begins");
+        let count = || reader.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0));
+        assert_eq!(count(), Ok(20));
+        let mut i = 20;
+        while pages() < RESTART_PAGES {
+            commit(&mut journal, i).expect("committed");
+            look(&store.shared, &files);
+            i += 1;
+        }
+        assert!(log.rest.load(Ordering::Relaxed), "a long read holds the log");
+        assert_eq!(count(), Ok(20));
+        drop(moment);
+        commit(&mut journal, i).expect("committed");
+        assert!(pages() < RESTART_PAGES, "the writer copied the rest first");
+    }
+
+    #[test]
+    fn a_failed_checkpoint_poisons_the_journal() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut store = Store::open(dir.path(), &OpenOptions::default()).expect("a new folder");
+        let mut journal = store.journal(ShardId(0)).expect("a journal");
+        commit(&mut journal, 1).expect("committed");
+        let log = &store.shared.logs[0];
+        let error = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        note(log, dir.path(), &error(rusqlite::ffi::SQLITE_BUSY));
+        note(log, dir.path(), &error(rusqlite::ffi::SQLITE_FULL));
+        commit(&mut journal, 2).expect("committed");
+        note(log, dir.path(), &error(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+        assert!(matches!(commit(&mut journal, 3), Err(CommitError::Failed(_))));
+    }
 }

@@ -9,8 +9,8 @@
 
 use crate::error::{Error, Malformed};
 use crate::rows::{
-    AGENT_COLUMNS, EVENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED, agent_cells, event_cells,
-    key_cells, key_name, task_cells,
+    AGENT_COLUMNS, Cell, EVENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED, agent_cells,
+    event_cells, key_cells, key_name, task_cells,
 };
 use crate::sqlite::cell::{execute, insert_sql, update_sql};
 use crate::sqlite::checkpoint::LogGauge;
@@ -24,6 +24,9 @@ use no_engine::port::{CommitError, Journal};
 use no_engine::time::Millis;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, ffi, wal::CheckpointMode};
 use std::path::PathBuf;
+
+/// Events that one statement inserts: starting a statement costs as much as a row.
+const EVENTS_AT_ONCE: usize = 16;
 
 /// The journal of one shard, on SQLite. Used by its journal thread alone.
 pub struct SqliteJournal {
@@ -40,6 +43,7 @@ struct Sql {
     insert_task: String,
     update_task: String,
     insert_event: String,
+    insert_events: String,
     put_key: String,
     put_agent: String,
 }
@@ -100,12 +104,13 @@ impl SqliteJournal {
             let changes: Vec<String> =
                 columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
             let changes = changes.join(",");
-            format!("{} ON CONFLICT ({key}) DO UPDATE SET {changes}", insert_sql(table, columns))
+            format!("{} ON CONFLICT ({key}) DO UPDATE SET {changes}", insert_sql(table, columns, 1))
         };
         let sql = Sql {
-            insert_task: insert_sql("tasks", &TASK_COLUMNS),
+            insert_task: insert_sql("tasks", &TASK_COLUMNS, 1),
             update_task: update_sql("tasks", &TASK_COLUMNS, TASK_FIXED),
-            insert_event: insert_sql("events", &EVENT_COLUMNS),
+            insert_event: insert_sql("events", &EVENT_COLUMNS, 1),
+            insert_events: insert_sql("events", &EVENT_COLUMNS, EVENTS_AT_ONCE),
             put_key: upsert("keys", &KEY_COLUMNS, "partition, hash"),
             put_agent: upsert("agents", &AGENT_COLUMNS, "name"),
         };
@@ -239,14 +244,23 @@ fn write_records(
         return Ok(());
     }
     records.sort_unstable_by_key(|record| (record.task, record.n));
-    let mut insert = db.prepare_cached(&sql.insert_event)?;
-    for record in records {
-        if !stays(record.task) {
-            continue;
-        }
+    records.retain(|record| stays(record.task));
+    for record in &records {
         if let Some(payload @ Payload::Blob { .. }) = record.event.payload() {
             add_blob(db, record.task, payload)?;
         }
+    }
+    let mut insert_many = db.prepare_cached(&sql.insert_events)?;
+    let (many, few) = records.as_chunks::<EVENTS_AT_ONCE>();
+    for many in many {
+        let mut rows = [const { [const { Cell::Null }; EVENT_COLUMNS.len()] }; EVENTS_AT_ONCE];
+        for (row, record) in rows.iter_mut().zip(many) {
+            *row = event_cells(record)?;
+        }
+        execute(&mut insert_many, rows.as_flattened())?;
+    }
+    let mut insert = db.prepare_cached(&sql.insert_event)?;
+    for record in few {
         execute(&mut insert, &event_cells(record)?)?;
     }
     Ok(())

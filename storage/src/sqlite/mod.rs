@@ -148,7 +148,8 @@ impl Store {
     /// # Errors
     /// Those of opening a file.
     pub fn loader(&self, shard: ShardId) -> Result<SqliteLoad> {
-        SqliteLoad::new(self.paths[usize::from(shard.0)].clone())
+        let partitions = usize::from(self.partitions.div_ceil(self.shards()));
+        SqliteLoad::new(self.paths[usize::from(shard.0)].clone(), partitions)
     }
 
     /// A reader over all shards, for one thread.

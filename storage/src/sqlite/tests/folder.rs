@@ -87,7 +87,8 @@ fn newer_ones_are_refused() {
 
 #[test]
 fn damaged_files_are_refused_by_name() {
-    let damages: [(&str, fn(&mut Vec<u8>), &str); 5] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage, &str); 5] = [
         ("shard-000.db", Vec::clear, "the file is too short"),
         ("shard-000.db", |bytes| bytes[3] ^= 1, "its header is not SQLite's"),
         ("shard-000.db", |bytes| bytes.truncate(3 * 8_192), "database disk image is malformed"),

@@ -215,6 +215,46 @@ fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
     assert_eq!(loaded(&store).0, committed);
 }
 
+/// Copies the files of shard 0 as a crash leaves them: nothing is closed, and the log has only its
+/// first `log_len` bytes.
+fn crash(from: &Path, log_len: usize) -> TempDir {
+    let to = folder();
+    for name in ["no.json", "shard-000.db", "shard-000.db-wal"] {
+        let mut bytes = std::fs::read(from.join(name)).expect("read");
+        if name.ends_with("wal") {
+            bytes.truncate(log_len);
+        }
+        std::fs::write(to.path().join(name), bytes).expect("written");
+    }
+    to
+}
+
+#[test]
+fn a_crash_leaves_whole_commits_in_their_order_wherever_the_log_is_torn() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let log = schema::log_path(&schema::shard_path(dir.path(), 0));
+    let log_len = || std::fs::metadata(&log).expect("a log").len() as usize;
+    let mut durable_at = vec![log_len()];
+    for i in 0..12 {
+        let (first, mut task) = submitted(id(i), &Payload::null());
+        let second = next(&mut task, started());
+        commit(&mut journal, samples::batch(i, vec![first, second], &[(&task, true)]));
+        durable_at.push(log_len());
+    }
+    for torn in (durable_at[0]..=log_len()).step_by(2_999).chain([log_len()]) {
+        let durable = durable_at.iter().filter(|len| **len <= torn).count() - 1;
+        let after = crash(dir.path(), torn);
+        let store = open(after.path(), 1);
+        assert!(!store.was_clean());
+        let ids: Vec<TaskId> = loaded(&store).0.into_keys().collect();
+        assert_eq!(ids, (0..durable as u64).map(id).collect::<Vec<_>>(), "torn at {torn}");
+        let mut reader = store.reader().expect("a reader");
+        assert!(ids.iter().all(|id| history(&mut reader, *id).len() == 2));
+    }
+}
+
 /// A history: a task, its events, and how the commits cut it.
 fn any_history() -> impl Strategy<Value = Vec<(Task, Vec<Event>)>> {
     let one = (any_task(), prop::collection::vec(any_event(), 0..4))
