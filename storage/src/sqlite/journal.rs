@@ -281,17 +281,24 @@ fn add_blob(db: &Connection, task: TaskId, payload: &Payload) -> Result<(), Faul
 
 /// Removes a task's row, its history, and what that alone named.
 pub(crate) fn remove_task(db: &Connection, id: &[u8]) -> rusqlite::Result<()> {
-    let named = "SELECT blob FROM events WHERE task = ?1 AND blob IS NOT NULL";
+    remove_history(db, id, u32::MAX)?;
+    db.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Removes a task's events up to number `through`, and what they alone named.
+pub(crate) fn remove_history(db: &Connection, id: &[u8], through: u32) -> rusqlite::Result<()> {
+    let named = "SELECT blob FROM events WHERE task = ?1 AND n <= ?2 AND blob IS NOT NULL";
     let mut named = db.prepare_cached(named)?;
-    let hashes = named.query_map([id], |row| row.get::<_, Vec<u8>>(0))?;
+    let hashes = named.query_map((id, through), |row| row.get::<_, Vec<u8>>(0))?;
     for hash in hashes.collect::<rusqlite::Result<Vec<_>>>()? {
         let less = "UPDATE blobs SET refs = refs - 1 WHERE hash = ?1";
         db.prepare_cached(less)?.execute([&hash])?;
         let last = "DELETE FROM blobs WHERE hash = ?1 AND refs <= 0";
         db.prepare_cached(last)?.execute([&hash])?;
     }
-    db.prepare_cached("DELETE FROM events WHERE task = ?1")?.execute([id])?;
-    db.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([id])?;
+    let events = "DELETE FROM events WHERE task = ?1 AND n <= ?2";
+    db.prepare_cached(events)?.execute((id, through))?;
     Ok(())
 }
 

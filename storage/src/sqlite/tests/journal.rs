@@ -185,6 +185,26 @@ fn finished_tasks_go_after_their_retention() {
 }
 
 #[test]
+fn a_long_history_goes_in_slices() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (first, mut task) = submitted(id(0), &large('l'));
+    let mut records = vec![first];
+    records.extend((0..2_998).map(|_| next(&mut task, Event::Woken)));
+    records.push(next(&mut task, Event::Cancelled));
+    commit(&mut journal, samples::batch(1, records, &[(&task, true)]));
+    let late = Millis(task.ended_at.expect("it ended").0 + 1_000);
+    for left in [3_000 - 1_024, 3_000 - 2 * 1_024] {
+        assert_eq!(journal.tidy(late), Ok(true));
+        assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (1, left));
+    }
+    assert_eq!(journal.tidy(late), Ok(false));
+    assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (0, 0));
+    assert_eq!(count(dir.path(), 0, "blobs"), 0);
+}
+
+#[test]
 fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
     let dir = folder();
     let mut store = open(dir.path(), 1);
