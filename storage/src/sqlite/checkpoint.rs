@@ -96,7 +96,7 @@ impl LogGauge {
         }
     }
 
-    /// Copies the rest of the log if the thread asked for it: between commits, on the writer's own
+    /// Copies the rest of the log if that was asked for: between commits, on the writer's own
     /// connection, a few MiB.
     pub(crate) fn copy_rest(&self, db: &Connection) -> rusqlite::Result<()> {
         let log = &self.shared.logs[self.shard];
@@ -113,7 +113,12 @@ impl LogGauge {
         Ok(())
     }
 
-    /// Whether the thread asked for that.
+    /// Asks for that.
+    pub(crate) fn want_rest(&self) {
+        self.shared.logs[self.shard].rest.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked for that.
     pub(crate) fn wants_rest(&self) -> bool {
         self.shared.logs[self.shard].rest.load(Ordering::Relaxed)
     }
