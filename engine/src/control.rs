@@ -4,8 +4,8 @@ use crate::id::{PartitionId, ShardId};
 
 /// The shard that owns `partition` when `partitions` of them stand on `shards` shards.
 ///
-/// Each shard owns one contiguous range, and no two differ in size by more than one. Panics when there
-/// is no such partition or no shard.
+/// Each shard owns one contiguous range, and no two differ in size by more than one. Panics when
+/// there is no such partition or no shard.
 #[must_use]
 pub fn placement(partition: PartitionId, partitions: u16, shards: u16) -> ShardId {
     assert!(partition.0 < partitions, "no such partition");

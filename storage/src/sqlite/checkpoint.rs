@@ -1,13 +1,13 @@
 //! Checkpoints: a thread that moves the write-ahead logs' pages into the database files, on
 //! connections of its own, so that commits do not stall for it.
 //!
-//! A commit tells how long the log is by now; past 8 MiB of new pages the thread is woken and copies
-//! them without a lock (`PASSIVE`). Under steady writing that never reaches the log's end, so the log
-//! would grow for ever, and a checkpoint that locks writers out never gets its turn. So past 64 MiB the
-//! writer is asked to copy the short rest itself between two commits; its next commit then begins the
-//! log anew. A log that grew far beyond that while a long read held it is cut when nothing is written
-//! (`TRUNCATE`). A checkpoint that fails (other than for room or a lock) poisons its shard's journal:
-//! pages may be neither here nor there.
+//! A commit tells how long the log is by now; past 8 MiB of new pages the thread is woken and
+//! copies them without a lock (`PASSIVE`). Under steady writing that never reaches the log's end,
+//! so the log would grow for ever, and a checkpoint that locks writers out never gets its turn. So
+//! past 64 MiB the writer is asked to copy the short rest itself between two commits; its next
+//! commit then begins the log anew. A log that grew far beyond that while a long read held it is
+//! cut when nothing is written (`TRUNCATE`). A checkpoint that fails (other than for room or a
+//! lock) poisons its shard's journal: pages may be neither here nor there.
 
 use crate::error::{Error, Result};
 use crate::sqlite::schema;
@@ -34,8 +34,8 @@ pub(crate) struct Shared {
     thread: OnceLock<Thread>,
 }
 
-// ORDER: each number stands alone and nothing else is published by it, so Relaxed is enough; `unpark`
-// and `park` give the order that the wake-up needs.
+// ORDER: each number stands alone and nothing else is published by it, so Relaxed is enough;
+// `unpark` and `park` give the order that the wake-up needs.
 #[derive(Default)]
 struct Log {
     /// Pages in the log after the last commit.
@@ -48,7 +48,8 @@ struct Log {
 }
 
 impl Log {
-    /// Notes what a checkpoint said. A commit may have told a newer length; the next tells it again.
+    /// Notes what a checkpoint said. A commit may have told a newer length; the next tells it
+    /// again.
     fn note(&self, (pages, done): (i32, i32)) {
         self.pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
         self.done.store(u32::try_from(done).unwrap_or(0), Ordering::Relaxed);
@@ -162,8 +163,8 @@ impl Drop for Checkpoints {
     }
 }
 
-/// A connection that takes a lock at once or not at all: while it waited for readers to cut a log, it
-/// would keep the writer out.
+/// A connection that takes a lock at once or not at all: while it waited for readers to cut a log,
+/// it would keep the writer out.
 fn open(path: &Path) -> Result<Connection> {
     let db = schema::open_writer(path)?;
     db.busy_timeout(Duration::ZERO).map_err(|source| Error::of_sqlite(path, source))?;

@@ -1,8 +1,9 @@
-//! Loading at start: the open tasks (live ones and dead letters), keys and agents of a shard's file.
+//! Loading at start: the open tasks (live ones and dead letters), keys and agents of a shard's
+//! file.
 //!
-//! The first call reads the open tasks of all partitions in one walk along the index and puts them in
-//! a box for each, as neighbours in the file are of all partitions: 64 walks would read each page 64
-//! times. A partition that is asked for again is read on its own.
+//! The first call reads the open tasks of all partitions in one walk along the index and puts them
+//! in a box for each, as neighbours in the file are of all partitions: 64 walks would read each
+//! page 64 times. A partition that is asked for again is read on its own.
 
 use crate::error::{Error, Malformed, Result};
 use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};

@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file per shard in one folder.
 //!
-//! [`Store::open`] refuses what is not a sound store of this build's kind, settles the number of files,
-//! and then gives out the parts that threads own: a journal and a loader for each shard, readers, and
-//! the checkpoint thread. The store itself holds the folder's lock: keep it until all parts are gone.
+//! [`Store::open`] refuses what is not a sound store of this build's kind, settles the number of
+//! files, and then gives out the parts that threads own: a journal and a loader for each shard,
+//! readers, and the checkpoint thread. The store itself holds the folder's lock: keep it until all
+//! parts are gone.
 
 mod cell;
 mod checkpoint;
@@ -123,8 +124,8 @@ impl Store {
         self.paths.len() as u16
     }
 
-    /// Whether nO stopped cleanly when it last had this store; `true` for a new one. If not, what was
-    /// running then crashed.
+    /// Whether nO stopped cleanly when it last had this store; `true` for a new one. If not, what
+    /// was running then crashed.
     #[must_use]
     pub fn was_clean(&self) -> bool {
         self.was_clean
@@ -169,8 +170,8 @@ impl Store {
     }
 }
 
-/// Whether all files carry the mark of a clean stop; takes it from them, durably, because from now on
-/// a stop is a crash until the journals end in good order.
+/// Whether all files carry the mark of a clean stop; takes it from them, durably, because from now
+/// on a stop is a crash until the journals end in good order.
 fn take_clean_marks(paths: &[PathBuf], writers: &[Connection]) -> Result<bool> {
     let mut was_clean = true;
     for (path, db) in paths.iter().zip(writers) {

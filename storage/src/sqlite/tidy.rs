@@ -1,8 +1,10 @@
-//! Retention: finished tasks go some time after they ended, in small pieces while nothing else waits.
+//! Retention: finished tasks go some time after they ended, in small pieces while nothing else
+//! waits.
 //!
 //! A cursor walks the ids, which grow with time, from the oldest to the newest that can be due (no
 //! task ends before it was made). One pass meets each old row once; live tasks and dead letters are
-//! passed over, as the engine removes dead letters itself. No index is needed, and none is paid for.
+//! passed over, as the engine removes dead letters itself. No index is needed, and none is paid
+//! for.
 
 use crate::sqlite::journal::{Fault, remove_history, remove_task};
 use no_engine::id::{PartitionId, TaskId};
