@@ -67,6 +67,8 @@ pub struct Store {
 impl Store {
     /// Opens the store in `dir`, or makes one there if the folder is empty or missing.
     ///
+    /// Panics when `options` names no partition, no shard, or more shards than partitions.
+    ///
     /// # Errors
     /// Each variant of [`Error`] that says what to do about the folder.
     pub fn open(dir: &Path, options: &OpenOptions) -> Result<Store> {

@@ -11,6 +11,7 @@ use no_engine::port::CommitError;
 use no_engine::task::State;
 use no_engine::time::Millis;
 use proptest::prelude::*;
+use std::collections::VecDeque;
 
 #[test]
 fn what_is_committed_is_loaded_and_read() {
@@ -282,6 +283,20 @@ fn any_history() -> impl Strategy<Value = Vec<(Task, Vec<Event>)>> {
     prop::collection::vec(one, 1..6)
 }
 
+/// All batches, each history's in its order, the histories mixed as `picks` say.
+fn interleaved(mut queues: Vec<VecDeque<Batch>>, picks: &[prop::sample::Index]) -> Vec<Batch> {
+    let mut mixed = Vec::new();
+    for pick in picks.iter().cycle() {
+        queues.retain(|queue| !queue.is_empty());
+        if queues.is_empty() {
+            break;
+        }
+        let queue = pick.index(queues.len());
+        mixed.extend(queues[queue].pop_front());
+    }
+    mixed
+}
+
 /// Whether a test may put this event behind another one.
 fn is_later(event: &Event) -> bool {
     !matches!(event, Event::Submitted { .. } | Event::Succeeded { .. } | Event::Removed)
@@ -294,16 +309,18 @@ proptest! {
         histories in any_history(),
         keys in prop::collection::vec(any_key_row(), 0..3),
         cut in 1..5_usize,
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 30),
     ) {
         let dir = folder();
         let options = OpenOptions { partitions: 64, shards: 1, retention_ms: 1_000 };
         let mut store = Store::open(dir.path(), &options).expect("a new folder");
         let mut journal = store.journal(ShardId(0)).expect("a journal");
-        let (mut batches, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut queues, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for (mut task, events) in histories {
             let (first, mut header) = submitted(task.id, &task.input);
             let mut records = vec![first];
-            batches.push(samples::batch(0, records.clone(), &[(&header, true)]));
+            let mut batches =
+                VecDeque::from([samples::batch(0, records.clone(), &[(&header, true)])]);
             for event in events.into_iter().filter(is_later) {
                 let record = next(&mut header, event);
                 // Any header whatever, but for what never changes and the payloads of its end.
@@ -312,7 +329,7 @@ proptest! {
                 (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
                 (task.fairness_key, task.tags, task.key) = (None, None, None);
                 (task.input, task.output) = (task.input.stored(), None);
-                batches.push(samples::batch(0, vec![record.clone()], &[(&task, false)]));
+                batches.push_back(samples::batch(0, vec![record.clone()], &[(&task, false)]));
                 records.push(record);
                 header.events = task.events;
             }
@@ -321,8 +338,10 @@ proptest! {
                 live.insert(last.id, last.clone());
             }
             read.insert(last.id, (last, records));
+            queues.push(batches);
         }
-        batches.push(Batch { keys: keys.clone(), ..Batch::default() });
+        queues.push(VecDeque::from([Batch { keys: keys.clone(), ..Batch::default() }]));
+        let batches = interleaved(queues, &picks);
         for group in batches.chunks(cut) {
             journal.commit(group).expect("committed");
         }
