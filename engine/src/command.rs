@@ -31,7 +31,8 @@ pub enum AnswerWhen {
 /// A request to a shard.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Take in tasks. One answer: [`Answer::Task`] or [`Answer::Refused`] for one, [`Answer::Many`] for more.
+    /// Take in tasks. A task whose key made an ended task before is refused with [`Refusal::NotLive`] of
+    /// that one: the store has it. One answer: [`Answer::Task`] or [`Answer::Refused`] for one, [`Answer::Many`] for more.
     Submit {
         /// Who asks.
         reply: ReplyTo,
@@ -325,6 +326,27 @@ pub enum Refusal {
     Halted,
 }
 
+impl Refusal {
+    /// A short stable name, for metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::NotLive(_) => "not_live",
+            Refusal::TaskEnded { .. } => "task_ended",
+            Refusal::WrongState { .. } => "wrong_state",
+            Refusal::AgentUnknown => "agent_unknown",
+            Refusal::KeyReused => "key_reused",
+            Refusal::LeaseLost => "lease_lost",
+            Refusal::QueueFull { .. } => "queue_full",
+            Refusal::OverLimit { .. } => "over_limit",
+            Refusal::HistoryFull => "history_full",
+            Refusal::DiskFull => "disk_full",
+            Refusal::Draining => "draining",
+            Refusal::Halted => "shard_halted",
+        }
+    }
+}
+
 /// A lease, as granted.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Grant {
@@ -368,6 +390,9 @@ pub enum Answer {
 
 impl Command {
     /// Whether it rides the reserved lane: what keeps a busy node from looking dead.
+    ///
+    /// What takes a request back (`Unwatch`, `Unsubscribe`, `Unlease`) rides the lane of what it takes
+    /// back: it must not come before it, or the shard would hold a waiter that nobody releases.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         matches!(
@@ -377,9 +402,6 @@ impl Command {
                 | Command::Stats { .. }
                 | Command::SetIntake(_)
                 | Command::Cancel { .. }
-                | Command::Unwatch { .. }
-                | Command::Unsubscribe { .. }
-                | Command::Unlease { .. }
                 | Command::SetAgent { .. }
                 | Command::KeepAgent { .. }
         )

@@ -1,40 +1,56 @@
-//! The master controller's decisions, pure as the rest.
+//! The master controller's decisions, pure: which shard owns a partition, and how slots are shared out.
 
 use crate::id::{PartitionId, ShardId};
 
-/// The shard that owns `partition` when `partitions` of them stand on `shards` shards.
+/// The shard that owns `partition`: contiguous ranges of as equal a size as can be.
 ///
-/// Each shard owns one contiguous range, and no two differ in size by more than one. Panics when
-/// there is no such partition or no shard.
+/// Panics when `partition` is not below `partitions`, or when there are no shards.
 #[must_use]
 pub fn placement(partition: PartitionId, partitions: u16, shards: u16) -> ShardId {
+    assert!(0 < shards, "a node without shards");
     assert!(partition.0 < partitions, "no such partition");
-    assert!(0 < shards, "no shard");
-    let shard = u32::from(partition.0) * u32::from(shards) / u32::from(partitions);
-    ShardId(shard as u16)
+    ShardId((u32::from(partition.0) * u32::from(shards) / u32::from(partitions)) as u16)
+}
+
+/// The partitions of one shard, in order. Empty where there are more shards than partitions.
+#[must_use]
+pub fn partitions_of(shard: ShardId, partitions: u16, shards: u16) -> Vec<PartitionId> {
+    (0..partitions)
+        .map(PartitionId)
+        .filter(|partition| placement(*partition, partitions, shards) == shard)
+        .collect()
+}
+
+/// This shard's part of `total`, at least 1: the parts of all shards add up to `total` where that
+/// is at least the number of shards.
+#[must_use]
+pub fn share(total: usize, shard: ShardId, shards: u16) -> usize {
+    assert!(shard.0 < shards, "no such shard");
+    let (shard, shards) = (usize::from(shard.0), usize::from(shards));
+    (total / shards + usize::from(shard < total % shards)).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(partitions: u16, shards: u16) {
-        let homes: Vec<u16> =
-            (0..partitions).map(|p| placement(PartitionId(p), partitions, shards).0).collect();
-        assert!(homes.is_sorted(), "ranges are contiguous");
-        let sizes: Vec<usize> =
-            (0..shards).map(|shard| homes.iter().filter(|home| **home == shard).count()).collect();
-        let (least, most) = (sizes.iter().min(), sizes.iter().max());
-        assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{sizes:?}");
-        assert_eq!(sizes.iter().sum::<usize>(), usize::from(partitions));
+    #[test]
+    fn every_partition_has_one_owner_and_shares_are_even() {
+        for (partitions, shards) in [(64, 1), (64, 3), (64, 64), (1, 1), (4096, 256), (4, 8)] {
+            let mut seen = 0;
+            for shard in 0..shards {
+                let own = partitions_of(ShardId(shard), partitions, shards);
+                assert!(own.len() <= usize::from(partitions).div_ceil(usize::from(shards)));
+                seen += own.len();
+            }
+            assert_eq!(seen, usize::from(partitions));
+        }
     }
 
     #[test]
-    fn shards_own_contiguous_ranges_of_nearly_one_size() {
-        for partitions in [1, 2, 7, 64, 4096] {
-            for shards in [1, 2, 3, 5, 64, 256] {
-                check(partitions, shards);
-            }
-        }
+    fn shares_add_up() {
+        let sum: usize = (0..3).map(|shard| share(50, ShardId(shard), 3)).sum();
+        assert_eq!(sum, 50);
+        assert_eq!(share(1, ShardId(2), 3), 1);
     }
 }
