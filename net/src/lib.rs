@@ -28,6 +28,8 @@ pub mod route;
 pub mod server;
 pub mod shards;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod wire;
 

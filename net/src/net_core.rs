@@ -137,6 +137,13 @@ impl NetCore {
         NetCore { router, effects, sleeper, bell, ordered, net: parts.net }
     }
 
+    /// The table alone, for tests that play the shards themselves.
+    #[cfg(test)]
+    pub(crate) fn into_router(self) -> (Router, Rc<Core>) {
+        let core = self.core();
+        (self.router, core)
+    }
+
     /// The table of routes, for those of ops.
     pub fn router(&mut self) -> &mut Router {
         &mut self.router

@@ -1,7 +1,8 @@
 //! The link to the reader thread: how the net core reads what is durable without blocking.
 //!
-//! Requests go out on one ring and replies come back on another. No more requests are under way than
-//! either ring has places, so neither ever overflows; what comes on top waits here, up to a bound.
+//! Requests go out on one ring and replies come back on another. No more requests are under way
+//! than either ring has places, so neither ever overflows; what comes on top waits here, up to a
+//! bound.
 
 use no_engine::doorbell::{Bell, Sleeper};
 use no_engine::event::Record;

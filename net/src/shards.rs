@@ -31,13 +31,13 @@ pub struct Shards {
     partitions: u16,
 }
 
-/// Why a command was not sent.
-#[derive(Debug)]
+/// Why a command was not sent. It is dropped: whoever asked is told, and asks again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotSent {
     /// The lane is full.
-    Full(Command),
+    Full,
     /// The shard's thread is gone.
-    Gone(Command),
+    Gone,
 }
 
 impl Shards {
@@ -103,20 +103,18 @@ impl Shards {
         self.links[usize::from(shard.0)].full.get()
     }
 
-    /// Sends on the command's lane, or hands it back.
+    /// Sends on the command's lane, or not at all.
     ///
     /// # Errors
-    /// [`NotSent`] with the command.
+    /// [`NotSent`].
     pub fn try_send(&self, shard: ShardId, command: Command) -> Result<(), NotSent> {
         let link = &self.links[usize::from(shard.0)];
         match link.try_send(command) {
             Ok(()) => Ok(()),
-            Err(Full(command)) if link.lanes.borrow().normal.is_abandoned() => {
-                Err(NotSent::Gone(command))
-            }
-            Err(Full(command)) => {
+            Err(_) if link.lanes.borrow().normal.is_abandoned() => Err(NotSent::Gone),
+            Err(_) => {
                 link.full.set(link.full.get() + 1);
-                Err(NotSent::Full(command))
+                Err(NotSent::Full)
             }
         }
     }
@@ -166,6 +164,7 @@ impl Shards {
 }
 
 impl Link {
+    #[expect(clippy::result_large_err, reason = "a full ring gives the command back")]
     fn try_send(&self, command: Command) -> Result<(), Full<Command>> {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.normal.is_abandoned() {

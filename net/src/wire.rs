@@ -89,10 +89,10 @@ fn fault_of<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -
     }
     let said = fault.inner().to_string();
     for kind in ["missing field `", "unknown field `", "duplicate field `"] {
-        if let Some(name) = said.strip_prefix(kind).and_then(|rest| rest.split('`').next()) {
-            if !pointer.ends_with(&format!("/{name}")) {
-                push_pointer(&mut pointer, name);
-            }
+        if let Some(name) = said.strip_prefix(kind).and_then(|rest| rest.split('`').next())
+            && !pointer.ends_with(&format!("/{name}"))
+        {
+            push_pointer(&mut pointer, name);
         }
     }
     Problem::invalid(pointer, said)
