@@ -38,7 +38,7 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 
 /// What a client gets that finds [`CONNECTIONS_MAX`] before it.
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
-connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 103\r\n\r\n\
+connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 100\r\n\r\n\
 {\"type\":\"urn:no:problem:queue_full\",\"title\":\"Too many connections\",\"status\":503,\
 \"code\":\"queue_full\"}";
 

@@ -10,6 +10,7 @@ use no_engine::id::{PartitionId, ShardId, TaskId};
 use no_engine::ring::{Full, Sender};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use tokio::sync::Notify;
 
 /// The two lanes to one shard.
 pub struct Lanes {
@@ -29,6 +30,8 @@ struct Link {
 pub struct Shards {
     links: Vec<Link>,
     partitions: u16,
+    /// Rung when something is kept, as the pump may be asleep by then.
+    has_kept: Notify,
 }
 
 /// Why a command was not sent. It is dropped: whoever asked is told, and asks again.
@@ -53,7 +56,7 @@ impl Shards {
             kept: RefCell::default(),
             full: Cell::new(0),
         };
-        Shards { links: lanes.into_iter().map(link).collect(), partitions }
+        Shards { links: lanes.into_iter().map(link).collect(), partitions, has_kept: Notify::new() }
     }
 
     /// How many there are.
@@ -127,6 +130,7 @@ impl Shards {
             kept.push_back(command);
         } else if let Err(Full(command)) = link.try_send(command) {
             kept.push_back(command);
+            self.has_kept.notify_one();
         }
     }
 
@@ -139,6 +143,11 @@ impl Shards {
         if let Some(shard) = self.of_task(*task) {
             self.send_surely(shard, outcome);
         }
+    }
+
+    /// Returns once something has been kept since the last time.
+    pub async fn kept(&self) {
+        self.has_kept.notified().await;
     }
 
     /// Sends what was kept as far as there is room; whether something is still kept.

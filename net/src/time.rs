@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_and_agrees_with_the_library() {
         let days = (0..40_000).map(|day| day * 86_400_000 + 123);
-        for ms in days.chain([0, 951_782_400_000, 1_764_038_329_007, MILLIS_MAX]) {
+        for ms in days.chain([0, 951_782_400_000, 1_764_038_329_007, 253_402_000_000_000]) {
             let text = written(ms);
             assert_eq!(parse_time(&text), Some(Millis(ms)), "{text}");
         }

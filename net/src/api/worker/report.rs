@@ -141,7 +141,7 @@ async fn report(mut request: Request, parse: impl Fn(&[u8]) -> Parsed) -> Outcom
         body.push(b'}');
         return Ok(json(StatusCode::OK, body));
     }
-    let items: Vec<&RawValue> = wire::parse(&body)?;
+    let items = wire::parse_array(&body)?;
     if BATCH_TASKS_MAX < items.len() {
         return Err(Problem::new(Code::TooLarge, "at most 1000 reports at once"));
     }
