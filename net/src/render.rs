@@ -240,7 +240,12 @@ mod tests {
 
     #[test]
     fn a_new_task_has_every_field() {
-        check(&task_of(&new()), expect![[r#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"helper","state":"queued","input":{"q": 1},"output":null,"error":null,"waiting":null,"attempt":0,"max_attempts":3,"priority":5,"fairness_key":null,"tags":[],"tenant":"t","usage":{"iterations":0,"input_tokens":0,"output_tokens":0,"cost_usd":0},"created_at":"2025-11-25T02:38:49.007Z","run_at":"2025-11-25T02:38:49.007Z","started_at":null,"ended_at":null}"#]]);
+        check(
+            &task_of(&new()),
+            expect![[
+                r#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"helper","state":"queued","input":{"q": 1},"output":null,"error":null,"waiting":null,"attempt":0,"max_attempts":3,"priority":5,"fairness_key":null,"tags":[],"tenant":"t","usage":{"iterations":0,"input_tokens":0,"output_tokens":0,"cost_usd":0},"created_at":"2025-11-25T02:38:49.007Z","run_at":"2025-11-25T02:38:49.007Z","started_at":null,"ended_at":null}"#
+            ]],
+        );
     }
 
     #[test]
@@ -257,6 +262,11 @@ mod tests {
         task.usage =
             Usage { iterations: 1, input_tokens: 2, output_tokens: 3, cost_micro_usd: 1_250_000 };
         (task.started_at, task.ended_at) = (Some(AT), Some(AT + 5));
-        check(&task, expect![[r#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"helper","state":"waiting","input":{"q": 1},"output":[],"error":{"code":"timeout","message":"late","retryable":true},"waiting":{"reason":"timer","name":"search","until":"2025-11-25T02:38:49.008Z"},"attempt":2,"max_attempts":3,"priority":5,"fairness_key":"a\"b","tags":["x","y"],"tenant":"t","usage":{"iterations":1,"input_tokens":2,"output_tokens":3,"cost_usd":1.25},"created_at":"2025-11-25T02:38:49.007Z","run_at":"2025-11-25T02:38:49.007Z","started_at":"2025-11-25T02:38:49.007Z","ended_at":"2025-11-25T02:38:49.012Z"}"#]]);
+        check(
+            &task,
+            expect![[
+                r#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"helper","state":"waiting","input":{"q": 1},"output":[],"error":{"code":"timeout","message":"late","retryable":true},"waiting":{"reason":"timer","name":"search","until":"2025-11-25T02:38:49.008Z"},"attempt":2,"max_attempts":3,"priority":5,"fairness_key":"a\"b","tags":["x","y"],"tenant":"t","usage":{"iterations":1,"input_tokens":2,"output_tokens":3,"cost_usd":1.25},"created_at":"2025-11-25T02:38:49.007Z","run_at":"2025-11-25T02:38:49.007Z","started_at":"2025-11-25T02:38:49.007Z","ended_at":"2025-11-25T02:38:49.012Z"}"#
+            ]],
+        );
     }
 }

@@ -96,6 +96,8 @@ async fn bad_heads_are_refused_and_closed() {
             let answer = sent(addr, &request).await;
             let shown = &request[..request.len().min(40)];
             assert!(answer.starts_with(expected), "{shown:?}: {answer:?}");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
         }
         let large = "POST /len HTTP/1.1\r\ncontent-length: 4194305\r\n\r\n";
         assert!(sent(addr, large).await.starts_with("HTTP/1.1 413"));
@@ -199,6 +201,7 @@ async fn a_drain_serves_what_is_open_and_finishes_what_is_under_way() {
         world.orders.set_phase(Phase::Stopping);
         let last = to_end(&mut open).await;
         assert!(last.starts_with("HTTP/1.1 200") && last.contains("connection: close"), "{last}");
+        drop(open);
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(core.stats.connections(), 0);
     })
