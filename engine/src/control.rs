@@ -1,7 +1,7 @@
 //! The master controller's decisions, pure: where a partition lives.
 //!
-//! Each shard owns one contiguous range of partitions, the ranges differ by one at most, and the same
-//! two numbers always give the same answer: the edge, the shards and the store's reshard agree
+//! Each shard owns one contiguous range of partitions, the ranges differ by one at most, and the
+//! same two numbers always give the same answer: the edge, the shards and the store's reshard agree
 //! without talking.
 
 use crate::id::{PartitionId, ShardId};

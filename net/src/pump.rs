@@ -123,7 +123,7 @@ async fn drain(bell: &AsyncFd<OwnedFd>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::reads::link;
     use crate::shards::Lanes;
@@ -135,7 +135,8 @@ mod tests {
     use no_engine::ring::ring;
     use rustix::event::{EventfdFlags, eventfd};
 
-    struct Eventfd(OwnedFd);
+    /// Wakes through an eventfd, as the real one does.
+    pub(crate) struct Eventfd(pub(crate) OwnedFd);
 
     impl Wake for Eventfd {
         fn wake(&self) {
@@ -143,7 +144,8 @@ mod tests {
         }
     }
 
-    struct Nobody;
+    /// Makes no calls.
+    pub(crate) struct Nobody;
 
     impl Outside for Nobody {
         fn call(&self, _: Box<Call>) {}

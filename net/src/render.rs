@@ -12,8 +12,8 @@ use no_engine::id::TaskId;
 use no_engine::payload::Payload;
 use no_engine::task::{Task, TaskError, Usage, Waiting};
 
-/// Largest answer that a list or a page of steps is filled to, in bytes, unless its first item alone
-/// is larger.
+/// Largest answer that a list or a page of steps is filled to, in bytes, unless its first item
+/// alone is larger.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A JSON response.

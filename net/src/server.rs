@@ -1,7 +1,7 @@
 //! The accept loop: connections, their limits and time-outs, and the drain.
 //!
-//! One listener, HTTP/1.1 with keep-alive and pipelining or HTTP/2 by prior knowledge: the first bytes
-//! tell which. Everything here runs on the net core's one thread.
+//! One listener, HTTP/1.1 with keep-alive and pipelining or HTTP/2 by prior knowledge: the first
+//! bytes tell which. Everything here runs on the net core's one thread.
 
 use crate::body::{InBody, OutBody};
 use crate::conn::{Coarse, ConnState, Io, Order, Patience};
@@ -37,7 +37,8 @@ const SWEEP_MS: u64 = 500;
 /// Wait after an accept that failed for want of file handles, in ms.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Longest time in which what a client still sends is thrown away before its connection closes, in ms.
+/// Longest time in which what a client still sends is thrown away before its connection closes, in
+/// ms.
 const LINGER_MS_MAX: u64 = 500;
 
 /// What a client gets that finds [`CONNECTIONS_MAX`] before it.

@@ -1,8 +1,9 @@
-//! The sending side of the links to the shards: two lanes each, and a queue for what must not be lost.
+//! The sending side of the links to the shards: two lanes each, and a queue for what must not be
+//! lost.
 //!
 //! A request that finds its lane full is refused, and that is the answer. What a shard has been
-//! promised (an outcome it ordered, the end of a wait that it holds) is kept here instead and sent by
-//! the pump once there is room; there is never more of it than calls and waits under way.
+//! promised (an outcome it ordered, the end of a wait that it holds) is kept here instead and sent
+//! by the pump once there is room; there is never more of it than calls and waits under way.
 
 use no_engine::command::Command;
 use no_engine::control;

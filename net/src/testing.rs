@@ -1,6 +1,9 @@
 //! A node for tests, all on one thread: real routes, rings and links; a shard of a few lines that
 //! knows just enough to answer, and a store in memory.
 
+mod shard;
+mod store;
+
 use crate::agents::Registry;
 use crate::body::InBody;
 use crate::core::{Core, Phase};
@@ -27,12 +30,15 @@ use no_engine::ring::{Receiver, Sender, ring};
 use no_engine::stats::{AgentStats, ShardStats};
 use no_engine::task::{NewTask, State, Task, TaskError, Usage};
 use no_engine::time::Millis;
+use shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use store::Store;
+use store::StoreReader;
 
 /// When everything in these tests happens.
 pub(crate) const AT: Millis = Millis(1_764_038_329_007);
@@ -83,75 +89,6 @@ pub(crate) fn task_of(new: &NewTask) -> Task {
         run: None,
         lease: None,
     }
-}
-
-/// What the fake shards have committed.
-#[derive(Default)]
-pub(crate) struct Store {
-    pub(crate) tasks: BTreeMap<TaskId, Task>,
-    pub(crate) records: BTreeMap<TaskId, Vec<Record>>,
-    pub(crate) blobs: BTreeMap<Hash, Arc<[u8]>>,
-}
-
-impl Store {
-    /// Adds an event to a task's history.
-    pub(crate) fn add(&mut self, task: TaskId, event: Event) -> Record {
-        let records = self.records.entry(task).or_default();
-        let n = records.len() as u32 + 1;
-        let record = Record { task, n, at: AT, event: event.into() };
-        records.push(record.clone());
-        record
-    }
-}
-
-struct StoreReader(Rc<RefCell<Store>>);
-
-impl Reader for StoreReader {
-    fn task(&mut self, id: TaskId) -> Result<Option<Task>, String> {
-        Ok(self.0.borrow().tasks.get(&id).cloned())
-    }
-
-    fn events(&mut self, id: TaskId, after: u32, limit: usize) -> Result<Vec<Record>, String> {
-        let store = self.0.borrow();
-        let records = store.records.get(&id).map(Vec::as_slice).unwrap_or_default();
-        Ok(records.iter().filter(|record| after < record.n).take(limit).cloned().collect())
-    }
-
-    fn list(
-        &mut self,
-        filter: &Filter,
-        before: Option<TaskId>,
-        limit: usize,
-    ) -> Result<Page, String> {
-        let store = self.0.borrow();
-        let fits = |task: &&Task| {
-            before.is_none_or(|before| task.id < before)
-                && filter.tenant.as_ref().is_none_or(|tenant| *tenant == task.tenant)
-                && filter.agent.as_ref().is_none_or(|agent| *agent == task.agent)
-                && filter.state.is_none_or(|state| state == task.state)
-        };
-        let mut tasks: Vec<Task> =
-            store.tasks.values().rev().filter(fits).take(limit + 1).cloned().collect();
-        let more = limit < tasks.len();
-        tasks.truncate(limit);
-        let next = if more { tasks.last().map(|task| task.id) } else { None };
-        Ok(Page { tasks, next })
-    }
-
-    fn blob(&mut self, _: TaskId, hash: Hash) -> Result<Option<Arc<[u8]>>, String> {
-        Ok(self.0.borrow().blobs.get(&hash).cloned())
-    }
-}
-
-/// One fake shard.
-struct Shard {
-    id: ShardId,
-    normal: Receiver<Command>,
-    reserved: Receiver<Command>,
-    effects: Sender<Effect>,
-    watchers: Vec<(ReplyTo, TaskId)>,
-    subscribers: Vec<(ReplyTo, TaskId)>,
-    lessees: Vec<ReplyTo>,
 }
 
 /// The node.
@@ -381,191 +318,6 @@ impl Answered {
         let part = |name: &str| json[name].as_str().unwrap_or("-").to_owned();
         format!("{} {} {}", self.status, part("code"), part("pointer"))
     }
-}
-
-impl Shard {
-    fn reply(&mut self, to: ReplyTo, answer: Answer) {
-        self.effects.try_send(Effect::Reply { to, answer }).expect("room");
-    }
-
-    fn publish(&mut self, record: &Record, store: &Store) {
-        let is_last = record.event.is_end();
-        for (to, task) in &self.subscribers {
-            if *task == record.task {
-                let (to, record) = (*to, record.clone());
-                self.effects.try_send(Effect::Publish { to, record, is_last }).expect("room");
-            }
-        }
-        if is_last {
-            self.subscribers.retain(|(_, task)| *task != record.task);
-            let of_task = |(_, task): &mut (ReplyTo, TaskId)| *task == record.task;
-            let ended: Vec<_> = self.watchers.extract_if(.., of_task).collect();
-            for (to, task) in ended {
-                self.reply(to, Answer::Task(Box::new(store.tasks[&task].clone())));
-            }
-        }
-    }
-
-    fn submit(&mut self, new: &NewTask, store: &mut Store) -> Result<Box<Task>, Refusal> {
-        if let Some(key) = new.key {
-            let same = |task: &&Task| task.key.is_some_and(|known| known.hash == key.hash);
-            if let Some(first) = store.tasks.values().find(same) {
-                let is_same = first.key == Some(key);
-                return if is_same { Ok(first.clone().into()) } else { Err(Refusal::KeyReused) };
-            }
-        }
-        let mut task = task_of(new);
-        if let Payload::Blob { hash, bytes: Some(bytes), .. } = &new.input {
-            store.blobs.insert(*hash, Arc::clone(bytes));
-            task.input = new.input.stored();
-        }
-        if *new.agent == *"echo" {
-            task.state = State::Succeeded;
-            task.attempt = Attempt(1);
-            task.output = Some(task.input.clone());
-            (task.started_at, task.ended_at) = (Some(AT), Some(AT));
-        }
-        store.tasks.insert(task.id, task.clone());
-        if *new.agent == *"work" {
-            for to in std::mem::take(&mut self.lessees) {
-                self.effects.try_send(Effect::Offer { to }).expect("room");
-            }
-        }
-        Ok(task.into())
-    }
-
-    fn decide(&mut self, command: Command, store: &mut Store) {
-        match command {
-            Command::Submit { reply, tasks, when } => {
-                let mut rows: Vec<_> = tasks.iter().map(|new| self.submit(new, store)).collect();
-                if 1 < rows.len() {
-                    return self.reply(reply, Answer::Many(rows));
-                }
-                match rows.remove(0) {
-                    Ok(task) if when == AnswerWhen::Ended && !task.state.is_ended() => {
-                        self.watchers.push((reply, task.id));
-                    }
-                    Ok(task) => self.reply(reply, Answer::Task(task)),
-                    Err(refusal) => self.reply(reply, Answer::Refused(refusal)),
-                }
-            }
-            Command::Lease { reply, max_tasks, waits, tenant, .. } => {
-                let grants = self.lease(&tenant, max_tasks, store);
-                if grants.is_empty() && waits {
-                    self.lessees.push(reply);
-                }
-                self.reply(reply, Answer::Leases(grants));
-            }
-            Command::Unlease { reply } => self.lessees.retain(|to| *to != reply),
-            Command::Report { reply, reports, .. } => {
-                let rows = reports.iter().map(|(holder, report)| reported(holder, report, store));
-                let rows = rows.collect();
-                self.reply(reply, Answer::Reports(rows));
-            }
-            Command::Stats { reply } => self.stats(reply, store),
-            Command::KeepAgent { reply, .. } | Command::SetAgent { reply, .. } => {
-                self.reply(reply, Answer::Done);
-            }
-            Command::Redrive { reply, .. } => self.reply(reply, Answer::Count(2)),
-            Command::Outcome { .. } | Command::SetIntake(_) => {}
-            other => self.decide_one(other, store),
-        }
-    }
-
-    /// What concerns one task that is already there.
-    fn decide_one(&mut self, command: Command, store: &mut Store) {
-        let is_live = |store: &Store, id: TaskId| {
-            store.tasks.get(&id).is_some_and(|task| !task.state.is_ended())
-        };
-        let answer = |store: &Store, id: TaskId| Answer::Task(store.tasks[&id].clone().into());
-        match command {
-            Command::Watch { reply, task } if is_live(store, task) => {
-                self.watchers.push((reply, task));
-            }
-            Command::Unwatch { reply, task } => {
-                let before = self.watchers.len();
-                self.watchers.retain(|(to, _)| *to != reply);
-                if self.watchers.len() < before {
-                    self.reply(reply, answer(store, task));
-                }
-            }
-            Command::Subscribe { reply, task } if is_live(store, task) => {
-                self.subscribers.push((reply, task));
-                let n = store.records.get(&task).map_or(0, Vec::len) as u32;
-                self.reply(reply, Answer::Subscribed { n });
-            }
-            Command::Unsubscribe { reply, .. } => self.subscribers.retain(|(to, _)| *to != reply),
-            Command::Cancel { reply, task } if is_live(store, task) => {
-                store.tasks.get_mut(&task).expect("live").state = State::Cancelled;
-                self.reply(reply, answer(store, task));
-            }
-            Command::Retry { reply, task } => {
-                let state = store.tasks[&task].state;
-                let refused = Answer::Refused(Refusal::WrongState { task, state });
-                self.reply(reply, refused);
-            }
-            Command::Resolve { reply, task, resolution } if is_live(store, task) => {
-                let found = store.tasks.get_mut(&task).expect("live");
-                if let Resolution::Done(result) = resolution {
-                    (found.state, found.output) = (State::Succeeded, Some(result));
-                }
-                self.reply(reply, answer(store, task));
-            }
-            other => {
-                if let Some(to) = other.reply() {
-                    let task = TaskId::new(0, 0, no_engine::id::PartitionId(0));
-                    self.reply(to, Answer::Refused(Refusal::NotLive(task)));
-                }
-            }
-        }
-    }
-
-    fn lease(&mut self, tenant: &str, max_tasks: usize, store: &mut Store) -> Vec<Grant> {
-        let partitions = no_engine::control::partitions_of(self.id, 64, 2);
-        let ready = store.tasks.values_mut().filter(|task| {
-            *task.agent == *"work"
-                && task.state == State::Queued
-                && *task.tenant == *tenant
-                && partitions.contains(&task.id.partition().0)
-        });
-        let grant = |task: &mut Task| {
-            (task.state, task.attempt) = (State::Running, Attempt(1));
-            let holder = Holder { task: task.id, attempt: task.attempt, fence: task.fence };
-            let (agent, input) = (Arc::clone(&task.agent), task.input.clone());
-            Grant { holder, agent, input, steps: task.steps, expires_at: AT + 30_000 }
-        };
-        ready.take(max_tasks).map(grant).collect()
-    }
-
-    fn stats(&mut self, reply: ReplyTo, store: &Store) {
-        let mut stats = ShardStats::new(self.id);
-        for task in store.tasks.values().filter(|_| self.id.0 == 0) {
-            let agent: &mut AgentStats = stats.agents.entry(Arc::clone(&task.agent)).or_default();
-            agent.live[task.state as usize] += 1;
-        }
-        self.reply(reply, Answer::Stats(Box::new(stats)));
-    }
-}
-
-fn reported(holder: &Holder, report: &Report, store: &mut Store) -> Result<Reported, Refusal> {
-    let task = store.tasks.get_mut(&holder.task).ok_or(Refusal::LeaseLost)?;
-    if task.state != State::Running || task.fence != holder.fence {
-        return Err(Refusal::LeaseLost);
-    }
-    match report {
-        Report::Heartbeat { lease_ms } => {
-            let expires_at = AT + lease_ms.unwrap_or(30_000);
-            return Ok(Reported::Extended { cancelled: false, expires_at });
-        }
-        Report::Complete { output } => {
-            (task.state, task.output) = (State::Succeeded, Some(output.clone()));
-        }
-        Report::Fail { error } => {
-            (task.state, task.error) = (State::Failed, Some(Box::new(error.clone())));
-        }
-        Report::Step { .. } => task.steps += 1,
-    }
-    Ok(Reported::Taken)
 }
 
 /// An error for tests.

@@ -1,7 +1,7 @@
 //! Times at the edge: RFC 3339 in UTC with milliseconds, in and out.
 //!
-//! Out is by hand, as every task carries four of them: H. Hinnant, "chrono-Compatible Low-Level Date
-//! Algorithms", 2014 (`civil_from_days`).
+//! Out is by hand, as every task carries four of them: H. Hinnant, "chrono-Compatible Low-Level
+//! Date Algorithms", 2014 (`civil_from_days`).
 
 use crate::json::push_padded;
 use no_engine::time::Millis;

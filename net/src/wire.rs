@@ -1,7 +1,7 @@
 //! What clients send, and how it becomes what the engine takes.
 //!
-//! The common case is parsed once, with borrowed strings and an unparsed input. Only what was refused
-//! is parsed again with its path tracked, to give the JSON pointer of the fault.
+//! The common case is parsed once, with borrowed strings and an unparsed input. Only what was
+//! refused is parsed again with its path tracked, to give the JSON pointer of the fault.
 
 use crate::core::Core;
 use crate::extract::check_name;

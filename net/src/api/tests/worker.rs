@@ -41,8 +41,8 @@ async fn a_lease_gathers_over_shards_and_reports_find_their_way() {
             assert_eq!(rows[10]["status"], 422);
             assert_eq!(rows[10]["problem"]["pointer"], "/10/lease");
             assert!(world.count("Report") <= 3, "one command for each shard");
-            for i in 0..10 {
-                let uri = format!("/v1/tasks/{}", got[i]["task"].as_str().unwrap_or(""));
+            for (i, lease) in got.iter().enumerate() {
+                let uri = format!("/v1/tasks/{}", lease["task"].as_str().unwrap_or(""));
                 assert_eq!(world.call("GET", &uri, "").await.json()["output"], i);
             }
             let late = world.call("POST", "/v1/worker/heartbeat", &beat).await;
