@@ -5,8 +5,8 @@
 //! event: step_ended
 //! data: {"n":3,"at":"…","event":"step_ended","step":1,…}
 //! ```
-//! The stored form of an event is for ever and ours alone; this one is for clients, and shows neither
-//! fences nor hashes.
+//! The stored form of an event is for ever and ours alone; this one is for clients, and shows
+//! neither fences nor hashes.
 
 use crate::deltas::Delta;
 use crate::json::{push_opt_str, push_str, push_u64, push_value};
@@ -49,8 +49,8 @@ pub fn push_delta_frame(out: &mut Vec<u8>, delta: &Delta) {
     out.extend_from_slice(b"}\n\n");
 }
 
-/// A payload may have line ends between its tokens, where any white space does as well; a frame must
-/// not.
+/// A payload may have line ends between its tokens, where any white space does as well; a frame
+/// must not.
 fn flatten(data: &mut [u8]) {
     for byte in data {
         if matches!(byte, b'\n' | b'\r') {
