@@ -133,8 +133,8 @@ impl SqliteJournal {
     }
 
     /// Bounds the file to so many pages of 8 KiB: a full disk for tests.
-    #[doc(hidden)]
-    pub fn set_pages_max(&self, pages: u32) -> Result<(), Error> {
+    #[cfg(test)]
+    pub(crate) fn set_pages_max(&self, pages: u32) -> Result<(), Error> {
         let sql = format!("PRAGMA max_page_count = {pages}");
         let done = self.db.query_row(&sql, [], |_| Ok(()));
         done.map_err(|source| Error::of_sqlite(&self.path, source))
