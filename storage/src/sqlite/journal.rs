@@ -166,6 +166,9 @@ impl SqliteJournal {
         if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
             error = CommitError::Failed(format!("{error}, and could not be rolled back"));
         }
+        if let CommitError::Failed(why) = &mut error {
+            *why = format!("{}: {why}", self.path.display());
+        }
         match &error {
             // The next try copies the log into the file first: then the log's own room is free.
             CommitError::Full => self.gauge.want_rest(),
