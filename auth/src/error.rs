@@ -10,7 +10,7 @@ pub enum Denied {
     /// There was no bearer token.
     #[error("no bearer token")]
     Missing,
-    /// Longer than what is looked at; it was not looked at.
+    /// Longer than [`crate::jwt::TOKEN_BYTES_MAX`]; it was not looked at.
     #[error("token too long")]
     TooLong,
     /// Not a JWT, or with members that a token of ours does not have.

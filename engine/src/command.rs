@@ -31,7 +31,8 @@ pub enum AnswerWhen {
 /// A request to a shard.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Take in tasks. One answer: [`Answer::Task`] or [`Answer::Refused`] for one, [`Answer::Many`] for more.
+    /// Take in tasks. A task whose key made an ended task before is refused with [`Refusal::NotLive`] of
+    /// that one: the store has it. One answer: [`Answer::Task`] or [`Answer::Refused`] for one, [`Answer::Many`] for more.
     Submit {
         /// Who asks.
         reply: ReplyTo,
@@ -323,6 +324,27 @@ pub enum Refusal {
     /// The shard's journal failed.
     #[error("the shard has halted")]
     Halted,
+}
+
+impl Refusal {
+    /// A short stable name, for metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::NotLive(_) => "not_live",
+            Refusal::TaskEnded { .. } => "task_ended",
+            Refusal::WrongState { .. } => "wrong_state",
+            Refusal::AgentUnknown => "agent_unknown",
+            Refusal::KeyReused => "key_reused",
+            Refusal::LeaseLost => "lease_lost",
+            Refusal::QueueFull { .. } => "queue_full",
+            Refusal::OverLimit { .. } => "over_limit",
+            Refusal::HistoryFull => "history_full",
+            Refusal::DiskFull => "disk_full",
+            Refusal::Draining => "draining",
+            Refusal::Halted => "shard_halted",
+        }
+    }
 }
 
 /// A lease, as granted.

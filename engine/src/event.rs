@@ -243,7 +243,8 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// Every task that the facts touched, as it is after them.
     pub tasks: Vec<TaskImage>,
-    /// Keys that came or changed.
+    /// Keys that came or changed; the last of several rows of one key counts. No key stands here
+    /// and in `keys_gone`.
     pub keys: Vec<KeyRow>,
     /// Keys that were forgotten.
     pub keys_gone: Vec<(PartitionId, u128)>,

@@ -14,6 +14,12 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
 
+/// The BLAKE3 hash of `bytes`.
+#[must_use]
+pub fn hash(bytes: &[u8]) -> Hash {
+    Hash(*blake3::hash(bytes).as_bytes())
+}
+
 /// One JSON text.
 #[derive(Clone)]
 pub enum Payload {
@@ -35,6 +41,13 @@ impl Payload {
     #[must_use]
     pub fn null() -> Payload {
         Payload::Inline(Arc::from(&b"null"[..]))
+    }
+
+    /// A JSON string with this text.
+    #[must_use]
+    pub fn text(text: &str) -> Payload {
+        let json = serde_json::to_vec(text).expect("a string serialises");
+        Payload::new(&json, hash)
     }
 
     /// Wraps JSON `bytes`, naming them by `hash` (called only for large ones).

@@ -128,6 +128,15 @@ pub trait Reader {
     }
 }
 
+/// Where a shard's loop takes its time from.
+pub trait Clock {
+    /// Both clocks.
+    fn now(&self) -> crate::time::Now;
+
+    /// The monotonic clock in µs, for measuring.
+    fn micros(&self) -> u64;
+}
+
 /// Wakes one sleeping thread.
 pub trait Wake: Send + Sync {
     /// Called only when the thread has announced that it parks; wakes it, now or when it blocks.

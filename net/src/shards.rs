@@ -86,7 +86,7 @@ impl Shards {
     /// The shard of a partition that is known to exist.
     #[must_use]
     pub fn of_partition(&self, partition: PartitionId) -> ShardId {
-        control::shard_of(partition, self.partitions, self.len())
+        control::placement(partition, self.partitions, self.len())
     }
 
     /// The shard of a task; `None` when no partition has the id's number.

@@ -50,6 +50,20 @@ pub struct ToolCall {
     pub arguments: Box<str>,
 }
 
+impl ToolCall {
+    /// The arguments as a payload: as they are where they are JSON, else as a JSON string.
+    #[must_use]
+    pub fn arguments_payload(&self) -> Payload {
+        let text = if self.arguments.trim().is_empty() { "{}" } else { &*self.arguments };
+        assert!(text.len() <= crate::limits::TOOL_ARGUMENTS_BYTES_MAX, "checked at the edge");
+        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+            return Payload::Inline(Arc::from(text.as_bytes()));
+        }
+        let quoted = serde_json::to_string(text).expect("a string serialises");
+        Payload::Inline(Arc::from(quoted.as_bytes()))
+    }
+}
+
 /// A model's answer, whatever its provider.
 ///
 /// Serialised (`{"text":…,"tool_calls":[…]}`) it is the output of the model's step, from which a
@@ -102,6 +116,17 @@ pub struct OpenStep {
     pub effect: ToolEffect,
     /// Where it stands.
     pub state: OpenState,
+}
+
+impl OpenStep {
+    /// When its timer fires, if it is one.
+    #[must_use]
+    pub fn timer(&self) -> Option<Millis> {
+        match self.state {
+            OpenState::Timer(until) => Some(until),
+            _ => None,
+        }
+    }
 }
 
 /// A piece of context that the next model call adds to those before.

@@ -156,7 +156,7 @@ impl Shard {
             *task.agent == *"work"
                 && task.state == State::Queued
                 && *task.tenant == *tenant
-                && partitions.contains(&task.id.partition().0)
+                && partitions.contains(&task.id.partition())
         });
         let grant = |task: &mut Task| {
             (task.state, task.attempt) = (State::Running, Attempt(1));

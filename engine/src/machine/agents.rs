@@ -1,0 +1,335 @@
+//! The agents a shard knows, and what bounds their starts: pause, concurrency, rate, fairness keys.
+//! Names from outside become small numbers here: lanes (agent and tenant) and keys (tenant and key).
+
+use super::Machine;
+use crate::agent::definition::{Agent, Kind};
+use crate::command::Answer;
+use crate::control::share;
+use crate::event::AgentRow;
+use crate::id::ReplyTo;
+use crate::map::Map;
+use crate::permit::Permits;
+use crate::queue::{KeyId, LaneId};
+use crate::stats::AgentStats;
+use crate::time::Mono;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A shard that finds all permits of an agent taken by others looks again after this, in ms.
+const PERMITS_RECHECK_MS: u64 = 5;
+
+/// One agent on this shard.
+struct Entry {
+    agent: Option<Arc<Agent>>,
+    is_paused: bool,
+    permits: Arc<Permits>,
+    /// A permit taken for a start that is being looked for.
+    has_permit_in_hand: bool,
+    running: u32,
+    running_by_key: Map<KeyId, u32>,
+    bucket: Bucket,
+    lanes: BTreeMap<Arc<str>, LaneId>,
+}
+
+/// A token bucket by the monotonic clock.
+#[derive(Clone, Copy, Default)]
+struct Bucket {
+    tokens: f64,
+    filled_at: Mono,
+}
+
+/// A fairness key and how many tasks carry it.
+struct Key {
+    tenant: Arc<str>,
+    name: Arc<str>,
+    tasks: usize,
+}
+
+/// All agents, lanes and keys of a shard.
+pub(super) struct Agents {
+    entries: Vec<Entry>,
+    by_name: BTreeMap<Arc<str>, usize>,
+    lanes: Vec<usize>,
+    keys: Vec<Key>,
+    keys_free: Vec<KeyId>,
+    keys_by_tenant: BTreeMap<Arc<str>, BTreeMap<Arc<str>, KeyId>>,
+    shards: u16,
+    recheck_at: Option<Mono>,
+    /// Entries with a permit in hand.
+    hands: Vec<usize>,
+}
+
+impl Default for Agents {
+    fn default() -> Agents {
+        Agents {
+            entries: Vec::new(),
+            by_name: BTreeMap::new(),
+            lanes: Vec::new(),
+            keys: Vec::new(),
+            keys_free: Vec::new(),
+            keys_by_tenant: BTreeMap::new(),
+            shards: 1,
+            recheck_at: None,
+            hands: Vec::new(),
+        }
+    }
+}
+
+impl Agents {
+    fn entry(&mut self, name: &Arc<str>) -> usize {
+        if let Some(at) = self.by_name.get(name) {
+            return *at;
+        }
+        self.entries.push(Entry {
+            agent: None,
+            is_paused: false,
+            permits: Arc::new(Permits::new(None)),
+            has_permit_in_hand: false,
+            running: 0,
+            running_by_key: Map::default(),
+            bucket: Bucket::default(),
+            lanes: BTreeMap::new(),
+        });
+        let at = self.entries.len() - 1;
+        self.by_name.insert(Arc::clone(name), at);
+        at
+    }
+
+    /// The agent of that name, if it is known.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Agent>> {
+        self.entries[*self.by_name.get(name)?].agent.as_ref()
+    }
+
+    /// The lane of an agent's tasks of one tenant.
+    pub(super) fn lane(&mut self, agent: &Arc<str>, tenant: &Arc<str>) -> LaneId {
+        let at = self.entry(agent);
+        if let Some(lane) = self.entries[at].lanes.get(tenant) {
+            return *lane;
+        }
+        let lane = LaneId(u32::try_from(self.lanes.len()).expect("lanes are bounded"));
+        self.lanes.push(at);
+        self.entries[at].lanes.insert(Arc::clone(tenant), lane);
+        lane
+    }
+
+    /// The number of a fairness key, counting one more task that carries it.
+    pub(super) fn retain_key(&mut self, tenant: &Arc<str>, name: Option<&Arc<str>>) -> KeyId {
+        let text = name.map_or("", |name| &**name);
+        if let Some(id) = self.keys_by_tenant.get(tenant).and_then(|keys| keys.get(text)) {
+            self.keys[id.0 as usize].tasks += 1;
+            return *id;
+        }
+        let name = name.map_or_else(|| Arc::from(""), Arc::clone);
+        let key = Key { tenant: Arc::clone(tenant), name: Arc::clone(&name), tasks: 1 };
+        let id = match self.keys_free.pop() {
+            Some(id) => {
+                self.keys[id.0 as usize] = key;
+                id
+            }
+            None => {
+                self.keys.push(key);
+                KeyId(u32::try_from(self.keys.len() - 1).expect("keys are bounded by tasks"))
+            }
+        };
+        self.keys_by_tenant.entry(Arc::clone(tenant)).or_default().insert(name, id);
+        id
+    }
+
+    /// One task fewer carries the key; the last one forgets it.
+    pub(super) fn release_key(&mut self, id: KeyId) {
+        let key = &mut self.keys[id.0 as usize];
+        assert!(0 < key.tasks, "a key was released that nobody carries");
+        key.tasks -= 1;
+        if 0 < key.tasks {
+            return;
+        }
+        let keys = self.keys_by_tenant.get_mut(&key.tenant).expect("the tenant has keys");
+        keys.remove(&key.name);
+        if keys.is_empty() {
+            self.keys_by_tenant.remove(&key.tenant);
+        }
+        self.keys_free.push(id);
+    }
+
+    /// Whether tasks of this lane may start now. May take a permit in hand.
+    pub(super) fn may_start(&mut self, lane: LaneId, ask: StartAsk) -> bool {
+        let at = self.lanes[lane.0 as usize];
+        let entry = &mut self.entries[at];
+        // A task of an agent that is gone starts, in order to fail.
+        let Some(agent) = &entry.agent else { return !ask.is_lease };
+        if entry.is_paused || (agent.kind == Kind::Worker) != ask.is_lease {
+            return false;
+        }
+        if agent.takes_slot() && !ask.has_slot {
+            return false;
+        }
+        if let Some(rate) = agent.rate {
+            let per_ms = rate.per_second / 1_000.0 / f64::from(self.shards);
+            let passed_ms = ask.now.0.saturating_sub(entry.bucket.filled_at.0);
+            let tokens = entry.bucket.tokens + passed_ms as f64 * per_ms;
+            entry.bucket = Bucket { tokens: tokens.min(f64::from(rate.burst)), filled_at: ask.now };
+            if entry.bucket.tokens < 1.0 {
+                let wait_ms = ((1.0 - entry.bucket.tokens) / per_ms).ceil();
+                let wait_ms = wait_ms.clamp(1.0, 3_600_000.0) as u64;
+                recheck(&mut self.recheck_at, ask.now + wait_ms);
+                return false;
+            }
+        }
+        if !entry.has_permit_in_hand {
+            entry.has_permit_in_hand = entry.permits.try_take();
+            if entry.has_permit_in_hand {
+                self.hands.push(at);
+            } else if entry.running < entry.permits.used() {
+                recheck(&mut self.recheck_at, ask.now + PERMITS_RECHECK_MS);
+            }
+        }
+        entry.has_permit_in_hand
+    }
+
+    /// Whether another task of this fairness key may start, its lane being open.
+    pub(super) fn may_start_key(&self, lane: LaneId, key: KeyId) -> bool {
+        let entry = &self.entries[self.lanes[lane.0 as usize]];
+        let max = entry.agent.as_ref().and_then(|agent| agent.max_concurrency_per_key);
+        max.is_none_or(|max| entry.running_by_key.get(&key).copied().unwrap_or(0) < max)
+    }
+
+    /// Counts a start that `may_start` and `may_start_key` allowed.
+    pub(super) fn enter(&mut self, lane: LaneId, key: KeyId) {
+        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        assert!(entry.has_permit_in_hand, "started without a permit");
+        entry.has_permit_in_hand = false;
+        entry.bucket.tokens -= 1.0;
+        entry.count(key);
+    }
+
+    /// Counts a task that was running before a restart, whatever the bounds.
+    pub(super) fn enter_loaded(&mut self, lane: LaneId, key: KeyId) {
+        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        entry.permits.take();
+        entry.count(key);
+    }
+
+    /// Counts the end of a running task.
+    pub(super) fn leave(&mut self, lane: LaneId, key: KeyId) {
+        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        assert!(0 < entry.running, "left without having entered");
+        entry.running -= 1;
+        entry.permits.give_back();
+        if let Some(running) = entry.running_by_key.get_mut(&key) {
+            *running -= 1;
+            if *running == 0 {
+                entry.running_by_key.remove(&key);
+            }
+        }
+    }
+
+    /// Gives back permits that no start came to use.
+    pub(super) fn drop_hands(&mut self) {
+        for at in self.hands.drain(..) {
+            let entry = &mut self.entries[at];
+            if std::mem::take(&mut entry.has_permit_in_hand) {
+                entry.permits.give_back();
+            }
+        }
+    }
+
+    /// When a start that was held back by a rate or by other shards may go; forgets it.
+    pub(super) fn take_recheck(&mut self) -> Option<Mono> {
+        self.recheck_at.take()
+    }
+
+    /// See [`Agents::take_recheck`]; keeps it.
+    pub(super) fn recheck_at(&self) -> Option<Mono> {
+        self.recheck_at
+    }
+}
+
+impl Entry {
+    fn count(&mut self, key: KeyId) {
+        self.running += 1;
+        *self.running_by_key.entry(key).or_default() += 1;
+    }
+}
+
+/// What a start needs to know beside lane and key.
+#[derive(Clone, Copy)]
+pub(super) struct StartAsk {
+    /// The monotonic clock.
+    pub(super) now: Mono,
+    /// Whether a slot is free.
+    pub(super) has_slot: bool,
+    /// Whether a worker asks.
+    pub(super) is_lease: bool,
+}
+
+fn recheck(at: &mut Option<Mono>, candidate: Mono) {
+    *at = Some(at.map_or(candidate, |at| at.min(candidate)));
+}
+
+impl Machine {
+    /// Knows an agent from now on, or forgets it.
+    pub(super) fn set_agent(
+        &mut self,
+        reply: ReplyTo,
+        name: &Arc<str>,
+        set: Option<(Arc<Agent>, bool, Arc<Permits>)>,
+    ) {
+        self.know_agent(name, set);
+        self.reply(reply, Answer::Done);
+    }
+
+    /// The same without an answer, for start.
+    pub fn know_agent(&mut self, name: &Arc<str>, set: Option<(Arc<Agent>, bool, Arc<Permits>)>) {
+        let at = self.agents.entry(name);
+        let entry = &mut self.agents.entries[at];
+        let Some((agent, is_paused, permits)) = set else {
+            entry.agent = None;
+            return;
+        };
+        if !Arc::ptr_eq(&entry.permits, &permits) {
+            for _ in 0..entry.running {
+                permits.take();
+                entry.permits.give_back();
+            }
+            entry.permits = permits;
+        }
+        if let Some(rate) = agent.rate {
+            entry.bucket.tokens = entry.bucket.tokens.max(f64::from(rate.burst).min(1.0));
+        }
+        entry.agent = Some(agent);
+        entry.is_paused = is_paused;
+        let lanes: Vec<LaneId> = entry.lanes.values().copied().collect();
+        self.agent_stats(name);
+        lanes.into_iter().for_each(|lane| self.offer(lane));
+    }
+
+    /// Keeps a definition, or its removal, in the journal.
+    pub(super) fn keep_agent(
+        &mut self,
+        reply: ReplyTo,
+        name: Arc<str>,
+        kept: Option<(Arc<Agent>, bool)>,
+    ) {
+        let batch = &mut self.open.batch;
+        batch.agents.retain(|row| row.name != name);
+        batch.agents_gone.retain(|gone| *gone != name);
+        match kept {
+            Some((agent, paused)) => batch.agents.push(AgentRow { name, agent, paused }),
+            None => batch.agents_gone.push(name),
+        }
+        self.reply(reply, Answer::Done);
+    }
+
+    /// The number of shards that share out rates and slots of `slots` in all.
+    pub fn set_shares(&mut self, shards: u16, slots: usize) {
+        self.agents.shards = shards;
+        self.slots.set_len(share(slots, self.shard, shards));
+    }
+
+    pub(super) fn agent_stats(&mut self, name: &Arc<str>) -> &mut AgentStats {
+        if !self.stats.agents.contains_key(name) {
+            self.stats.agents.insert(Arc::clone(name), AgentStats::default());
+        }
+        self.stats.agents.get_mut(name).expect("just inserted")
+    }
+}

@@ -1,0 +1,282 @@
+//! Folding an event into a task: the only place where a [`Task`] changes, whether the event was
+//! decided just now or is read again. It cannot fail: what it asserts was checked when deciding.
+
+use crate::agent::definition::ToolEffect;
+use crate::agent::state::{LoopState, Message, OpenState, OpenStep, StepKind};
+use crate::event::{Event, Record};
+use crate::id::{Attempt, Fence, Step};
+use crate::limits::LOOP_WINDOW;
+use crate::map::stable_hash;
+use crate::task::{State, Task, Usage};
+use crate::time::Millis;
+use std::sync::Arc;
+
+/// The task that a `submitted` event makes.
+#[must_use]
+pub fn submitted(record: &Record) -> Task {
+    let Event::Submitted { new, timeout_ms, max_attempts, budget, ready_seq } = &*record.event
+    else {
+        panic!("a history begins with submitted, not {}", record.event.name());
+    };
+    assert_eq!(record.n, 1, "submitted is the first event");
+    assert_eq!(record.task, new.id);
+    let is_ready = *ready_seq != 0;
+    Task {
+        id: new.id,
+        agent: Arc::clone(&new.agent),
+        tenant: Arc::clone(&new.tenant),
+        state: if is_ready { State::Queued } else { State::Scheduled },
+        input: new.input.stored(),
+        output: None,
+        error: None,
+        waiting: None,
+        priority: new.priority,
+        fairness_key: new.fairness_key.clone(),
+        tags: new.tags.clone(),
+        created_at: record.at,
+        run_at: new.run_at.unwrap_or(record.at),
+        started_at: None,
+        ended_at: None,
+        deadline: new.deadline,
+        timeout_ms: *timeout_ms,
+        attempt: Attempt(0),
+        failures: 0,
+        max_attempts: *max_attempts,
+        crashes: 0,
+        fence: Fence(0),
+        ready_seq: *ready_seq,
+        ready_at: record.at,
+        events: 1,
+        events_bytes: event_bytes(&record.event),
+        budget: *budget,
+        usage: Usage::default(),
+        key: new.key,
+        steps: 0,
+        run: None,
+        lease: None,
+    }
+}
+
+/// Folds any later event into the task.
+pub fn fold(task: &mut Task, record: &Record) {
+    assert_eq!(record.task, task.id, "an event of another task");
+    assert_eq!(record.n, task.events + 1, "a gap in the history");
+    task.events = record.n;
+    task.events_bytes += event_bytes(&record.event);
+    match &*record.event {
+        Event::Submitted { .. } => panic!("submitted twice"),
+        Event::Queued { ready_seq } => ready(task, *ready_seq, record.at),
+        Event::Started { attempt, fence, .. } => started(task, *attempt, *fence, record.at),
+        Event::StepStarted { .. } => step_started(task, &record.event),
+        Event::StepEnded { .. } => step_ended(task, &record.event),
+        Event::StepFailed { step, error } => {
+            set_open(task, *step, OpenState::Failed);
+            task.error = Some(error.clone());
+        }
+        Event::StepUnknown { step } => set_open(task, *step, OpenState::Unknown),
+        Event::StepReset { step } => set_open(task, *step, OpenState::Planned),
+        Event::Waited { waiting } => {
+            assert_eq!(task.state, State::Running, "only a running task parks");
+            task.state = State::Waiting;
+            task.waiting = Some(waiting.clone());
+            task.crashes = 0;
+        }
+        Event::Woken => {
+            assert_eq!(task.state, State::Waiting, "only a parked task wakes");
+            task.state = State::Running;
+            task.waiting = None;
+        }
+        Event::Succeeded { output } => {
+            task.output = Some(output.stored());
+            task.error = None;
+            end(task, State::Succeeded, record.at);
+        }
+        Event::RetryScheduled { error, run_at } => {
+            assert_eq!(task.state, State::Running);
+            task.state = State::Scheduled;
+            task.failures += 1;
+            task.crashes = 0;
+            task.run_at = *run_at;
+            task.error = Some(error.clone());
+        }
+        Event::DeadLettered { error } => {
+            task.error = Some(error.clone());
+            end(task, State::Failed, record.at);
+        }
+        Event::Cancelled => end(task, State::Cancelled, record.at),
+        Event::Interrupted { crashes, fence } => interrupted(task, *crashes, *fence, record.at),
+        Event::Retried { ready_seq } => {
+            assert_eq!(task.state, State::Failed, "only dead letters go round again");
+            task.failures = 0;
+            task.crashes = 0;
+            task.ended_at = None;
+            if let Some(run) = &mut task.run {
+                unsettle(run);
+                run.calls.clear();
+                run.empty = 0;
+            }
+            ready(task, *ready_seq, record.at);
+        }
+        Event::Removed => assert_eq!(task.state, State::Failed, "only dead letters are removed"),
+    }
+}
+
+fn ready(task: &mut Task, ready_seq: u64, at: Millis) {
+    assert!(matches!(task.state, State::Scheduled | State::Failed), "{:?}", task.state);
+    assert!(0 < ready_seq);
+    task.state = State::Queued;
+    task.ready_seq = ready_seq;
+    task.ready_at = at;
+}
+
+fn started(task: &mut Task, attempt: Attempt, fence: Fence, at: Millis) {
+    assert_eq!(task.state, State::Queued, "only a queued task starts");
+    assert!(task.fence < fence, "a fence only grows");
+    assert_eq!(attempt, task.attempt.next(), "attempts have no gaps");
+    task.state = State::Running;
+    task.attempt = attempt;
+    task.fence = fence;
+    task.started_at = task.started_at.or(Some(at));
+    if let Some(run) = &mut task.run {
+        run.warm = false;
+        run.fresh.clear();
+        for open in &mut run.open {
+            if open.state == OpenState::Failed {
+                open.state = OpenState::Planned;
+            }
+        }
+    }
+}
+
+fn step_started(task: &mut Task, event: &Event) {
+    let Event::StepStarted { step, kind, name, call_id, input, effect, until } = event else {
+        panic!("called with {}", event.name());
+    };
+    let state = until.map_or(OpenState::Called, OpenState::Timer);
+    let run = task.run.get_or_insert_default();
+    if let Some(open) = run.open.iter_mut().find(|open| open.step == *step) {
+        assert_eq!(open.state, OpenState::Planned, "a step begins once");
+        open.state = state;
+        open.effect = *effect;
+        open.kind = *kind;
+        return;
+    }
+    assert_eq!(step.0, task.steps + 1, "steps have no gaps");
+    task.steps = step.0;
+    run.open.push(OpenStep {
+        step: *step,
+        kind: *kind,
+        name: Arc::clone(name),
+        call_id: call_id.clone(),
+        arguments: input.as_ref().map(crate::payload::Payload::stored),
+        effect: *effect,
+        state,
+    });
+}
+
+fn step_ended(task: &mut Task, event: &Event) {
+    let Event::StepEnded {
+        step, kind, call_id, output, usage, planned, empty, reported, name, ..
+    } = event
+    else {
+        panic!("called with {}", event.name());
+    };
+    let run = task.run.get_or_insert_default();
+    if *kind == StepKind::Worker {
+        assert_eq!(step.0, task.steps + 1, "a worker's steps have no gaps");
+        task.steps = step.0;
+        run.reported = *reported;
+    } else {
+        let before = run.open.len();
+        run.open.retain(|open| open.step != *step);
+        assert_eq!(run.open.len() + 1, before, "the step {step:?} ({name}) was not open");
+    }
+    task.usage.iterations += usage.iterations;
+    task.usage.input_tokens += usage.input_tokens;
+    task.usage.output_tokens += usage.output_tokens;
+    task.usage.cost_micro_usd += usage.cost_micro_usd;
+    task.failures = 0;
+    task.crashes = 0;
+    match (kind, call_id) {
+        (StepKind::Model, _) => {
+            run.model_step = *step;
+            run.warm = true;
+            run.fresh = vec![(*step, Message::Assistant(output.stored()))];
+            run.empty = if *empty { run.empty + 1 } else { 0 };
+        }
+        (_, Some(call_id)) if run.warm => {
+            let message = Message::Tool { call_id: call_id.clone(), result: output.stored() };
+            run.fresh.push((*step, message));
+        }
+        _ => {}
+    }
+    for call in planned {
+        task.steps += 1;
+        plan(run, Step(task.steps), call);
+    }
+}
+
+/// Adds a tool call that a model asked for, and shows it to the loop detector.
+fn plan(run: &mut LoopState, step: Step, call: &crate::agent::state::ToolCall) {
+    run.open.push(OpenStep {
+        step,
+        kind: StepKind::Tool,
+        name: Arc::from(&*call.name),
+        call_id: Some(call.id.clone()),
+        arguments: Some(call.arguments_payload()),
+        effect: ToolEffect::Unsafe,
+        state: OpenState::Planned,
+    });
+    if LOOP_WINDOW <= run.calls.len() {
+        run.calls.remove(0);
+    }
+    run.calls.push(stable_hash(&[call.name.as_bytes(), call.arguments.as_bytes()]));
+}
+
+fn set_open(task: &mut Task, step: Step, state: OpenState) {
+    let run = task.run.as_mut().expect("a loop has open steps");
+    let open = run.open.iter_mut().find(|open| open.step == step).expect("the step is open");
+    open.state = state;
+}
+
+fn interrupted(task: &mut Task, crashes: u32, fence: Fence, at: Millis) {
+    assert_eq!(task.state, State::Running, "only what ran can be interrupted");
+    assert!(task.fence < fence, "a fence only grows");
+    task.state = State::Queued;
+    task.ready_at = at;
+    task.crashes = crashes;
+    task.fence = fence;
+    if let Some(run) = &mut task.run {
+        unsettle(run);
+    }
+}
+
+/// Nobody waits for the calls under way any more: they are made again, or their outcome is unknown.
+fn unsettle(run: &mut LoopState) {
+    run.warm = false;
+    run.fresh.clear();
+    for open in &mut run.open {
+        if open.state == OpenState::Called {
+            open.state = match open.effect {
+                ToolEffect::Pure | ToolEffect::Idempotent => OpenState::Planned,
+                ToolEffect::Unsafe => OpenState::Unknown,
+            };
+        }
+    }
+}
+
+fn end(task: &mut Task, state: State, at: Millis) {
+    assert!(!task.state.is_ended(), "a task that ended stays ended");
+    assert!(state.is_ended());
+    task.state = state;
+    task.ended_at = Some(at);
+    task.waiting = None;
+    if state != State::Failed {
+        task.run = None;
+    }
+}
+
+/// Roughly what an event takes in the history, in bytes.
+fn event_bytes(event: &Event) -> u64 {
+    96 + event.payload().map_or(0, |payload| payload.bytes_len() as u64)
+}

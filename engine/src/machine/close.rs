@@ -1,0 +1,90 @@
+//! Closing a batch: what was decided since the last one, with an image of every task it touched.
+
+use super::{Bug, Machine, held_mut};
+use crate::effect::Effect;
+use crate::event::{Batch, TaskImage};
+use crate::id::{Fence, Seq, TaskId};
+use crate::task::State;
+
+/// Something that may happen only once the batch it rests on is durable.
+#[derive(Clone, Debug)]
+pub enum Gated {
+    /// An order to the outside.
+    Effect(Effect),
+    /// An `echo` attempt that runs here: its end is decided when its start is durable.
+    Echo {
+        /// The task.
+        task: TaskId,
+        /// The attempt's fence.
+        fence: Fence,
+    },
+}
+
+/// What is decided and not yet closed.
+#[derive(Default)]
+pub(super) struct Open {
+    pub(super) batch: Batch,
+    pub(super) touched: Vec<TaskId>,
+    pub(super) gated: Vec<Gated>,
+    pub(super) at_once: Vec<Effect>,
+    pub(super) removed: Vec<TaskId>,
+}
+
+impl Machine {
+    /// Whether there is something to commit or to release.
+    #[must_use]
+    pub fn has_open(&self) -> bool {
+        !self.open.batch.is_empty() || !self.open.gated.is_empty()
+    }
+
+    /// What rests on nothing and may leave now.
+    pub fn take_at_once(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.open.at_once)
+    }
+
+    /// Closes the open batch as `seq` and hands it out with what may happen once it is durable.
+    /// The batch may be empty: then the rest hangs on the batches before it.
+    pub fn close(&mut self, seq: Seq) -> (Batch, Vec<Gated>) {
+        let mut batch = std::mem::take(&mut self.open.batch);
+        batch.seq = seq;
+        batch.tasks.reserve(self.open.touched.len());
+        let mut touched = std::mem::take(&mut self.open.touched);
+        for id in touched.drain(..) {
+            self.close_task(&mut batch, id);
+        }
+        self.open.touched = touched;
+        for id in std::mem::take(&mut self.open.removed) {
+            self.drop_task(id);
+            batch.tasks_gone.push(id);
+        }
+        if self.has_bug(Bug::ImageMissing) && 1 < batch.tasks.len() {
+            batch.tasks.pop();
+        }
+        (batch, std::mem::take(&mut self.open.gated))
+    }
+
+    fn close_task(&mut self, batch: &mut Batch, id: TaskId) {
+        let held = held_mut(&mut self.partitions, id).expect("touched tasks are held");
+        assert!(held.is_touched);
+        let is_new = std::mem::take(&mut held.is_new);
+        held.is_touched = false;
+        batch.tasks.push(TaskImage { task: held.task.clone(), is_new });
+        if held.task.state.is_ended() && held.task.state != State::Failed {
+            self.drop_task(id);
+        }
+    }
+
+    /// Takes a task that ended, or whose retention did, out of memory.
+    fn drop_task(&mut self, id: TaskId) {
+        let partition = self.partition_mut(id.partition()).expect("its partition is held");
+        let held = partition.tasks.remove(&id).expect("dropped once");
+        assert!(held.slot.is_none() && !held.is_queued && !held.is_counted);
+        self.live_tasks -= 1;
+        self.live_bytes -= held.task.input.resident_bytes();
+        self.watchers_len -= held.watchers_len();
+        self.agents.release_key(held.key);
+        if held.task.state == State::Failed {
+            self.agent_stats(&held.task.agent).live[State::Failed as usize] -= 1;
+        }
+    }
+}
