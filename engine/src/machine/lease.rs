@@ -50,7 +50,6 @@ impl Machine {
                 self.lease_waiters.entry(lane).or_default().push_back(ask.reply);
                 self.lease_waiters_len += 1;
             }
-            return;
         }
         self.reply(ask.reply, Answer::Leases(grants));
     }
