@@ -1,3 +1,5 @@
+//! Agents through the router: defined, paused, deleted, counted.
+
 use super::submit;
 use crate::testing::World;
 

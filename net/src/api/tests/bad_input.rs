@@ -1,3 +1,5 @@
+//! Bad input, a table each: what is sent, and the problem that comes.
+
 use super::submit;
 use crate::testing::World;
 

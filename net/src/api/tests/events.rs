@@ -1,3 +1,5 @@
+//! Event streams: each event once, and an end for every stream.
+
 use super::submit;
 use crate::body::OutBody;
 use crate::testing::{World, stop};

@@ -1,3 +1,5 @@
+//! Tasks through the router: submitted, waited for, listed, controlled, and refused when full.
+
 use super::{id_of, submit};
 use crate::testing::{World, late, stop};
 use no_engine::agent::definition::ToolEffect;

@@ -1,3 +1,5 @@
+//! The worker protocol through the router.
+
 use super::submit;
 use crate::testing::{Answered, World};
 use std::time::Duration;
