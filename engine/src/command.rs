@@ -31,8 +31,9 @@ pub enum AnswerWhen {
 /// A request to a shard.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Take in tasks. A task whose key made an ended task before is refused with [`Refusal::NotLive`] of
-    /// that one: the store has it. One answer: [`Answer::Task`] or [`Answer::Refused`] for one, [`Answer::Many`] for more.
+    /// Take in tasks. A task whose key made an ended task before is refused with
+    /// [`Refusal::NotLive`] of that one: the store has it. One answer: [`Answer::Task`] or
+    /// [`Answer::Refused`] for one, [`Answer::Many`] for more.
     Submit {
         /// Who asks.
         reply: ReplyTo,
@@ -41,7 +42,8 @@ pub enum Command {
         /// When to answer; [`AnswerWhen::Ended`] only for one task.
         when: AnswerWhen,
     },
-    /// Answer with [`Answer::Task`] when the task ends; [`Refusal::NotLive`] when it is not in memory.
+    /// Answer with [`Answer::Task`] when the task ends; [`Refusal::NotLive`] when it is not in
+    /// memory.
     Watch {
         /// Who asks.
         reply: ReplyTo,
@@ -55,7 +57,8 @@ pub enum Command {
         /// The task.
         task: TaskId,
     },
-    /// Answer [`Answer::Subscribed`], then send [`crate::effect::Effect::Publish`] for every event from now on.
+    /// Answer [`Answer::Subscribed`], then send [`crate::effect::Effect::Publish`] for every event
+    /// from now on.
     Subscribe {
         /// Who asks.
         reply: ReplyTo,
@@ -69,7 +72,8 @@ pub enum Command {
         /// The task.
         task: TaskId,
     },
-    /// End the task. [`Answer::Task`], or refused with [`Refusal::NotLive`], [`Refusal::TaskEnded`].
+    /// End the task. [`Answer::Task`], or refused with [`Refusal::NotLive`],
+    /// [`Refusal::TaskEnded`].
     Cancel {
         /// Who asks.
         reply: ReplyTo,
@@ -122,7 +126,8 @@ pub enum Command {
         /// Who asked.
         reply: ReplyTo,
     },
-    /// A worker's reports, each about one lease of a partition of this shard. [`Answer::Reports`], in order.
+    /// A worker's reports, each about one lease of a partition of this shard. [`Answer::Reports`],
+    /// in order.
     Report {
         /// Who asks.
         reply: ReplyTo,
@@ -142,7 +147,8 @@ pub enum Command {
         /// What came.
         outcome: Outcome,
     },
-    /// Keep an agent's definition (to the shard that keeps them). [`Answer::Done`] once it is durable.
+    /// Keep an agent's definition (to the shard that keeps them). [`Answer::Done`] once it is
+    /// durable.
     KeepAgent {
         /// Who asks.
         reply: ReplyTo,
@@ -284,7 +290,8 @@ pub enum Refusal {
         /// How.
         state: crate::task::State,
     },
-    /// The task is not in a state for this: a retry of one that has not failed, a resolve of one that waits for nothing.
+    /// The task is not in a state for this: a retry of one that has not failed, a resolve of one
+    /// that waits for nothing.
     #[error("task {task} is {}", state.name())]
     WrongState {
         /// The task.
@@ -392,8 +399,9 @@ pub enum Answer {
 impl Command {
     /// Whether it rides the reserved lane: what keeps a busy node from looking dead.
     ///
-    /// What takes a request back (`Unwatch`, `Unsubscribe`, `Unlease`) rides the lane of what it takes
-    /// back: it must not come before it, or the shard would hold a waiter that nobody releases.
+    /// What takes a request back (`Unwatch`, `Unsubscribe`, `Unlease`) rides the lane of what it
+    /// takes back: it must not come before it, or the shard would hold a waiter that nobody
+    /// releases.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         matches!(

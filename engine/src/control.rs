@@ -1,4 +1,5 @@
-//! The master controller's decisions, pure: which shard owns a partition, and how slots are shared out.
+//! The master controller's decisions, pure: which shard owns a partition, and how slots are shared
+//! out.
 
 use crate::id::{PartitionId, ShardId};
 

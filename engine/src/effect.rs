@@ -93,11 +93,13 @@ pub enum Work {
     },
 }
 
-/// How the messages of a model call come together: those of the call for step `after`, then `fresh`.
+/// How the messages of a model call come together: those of the call for step `after`, then
+/// `fresh`.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The model step before this one (0: there was none). Its messages may still be in the caller's
-    /// cache; else they are the input and all ended model, tool and timer steps up to this one, from the store.
+    /// The model step before this one (0: there was none). Its messages may still be in the
+    /// caller's cache; else they are the input and all ended model, tool and timer steps up to this
+    /// one, from the store.
     pub after: Step,
     /// What came since, in order; `None` when this process does not know: read it from the store.
     pub fresh: Option<Vec<Message>>,

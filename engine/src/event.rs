@@ -1,6 +1,8 @@
-//! What happened: the facts that `decide` writes and `apply` folds into state. They are kept for ever.
+//! What happened: the facts that `decide` writes and `apply` folds into state. They are kept for
+//! ever.
 //!
-//! A variant's meaning never changes; a new meaning is a new variant. Stored as externally tagged JSON.
+//! A variant's meaning never changes; a new meaning is a new variant. Stored as externally tagged
+//! JSON.
 
 use crate::agent::definition::{Agent, Budget, ToolEffect};
 use crate::agent::state::{StepKind, ToolCall};

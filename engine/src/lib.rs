@@ -1,9 +1,9 @@
 //! nO's state machine: what happens to tasks, and nothing else.
 //!
-//! This crate reads no clock, no file, no socket and no randomness that it was not handed. `machine`
-//! decides and applies, `shard` runs the turn (drain, decide, commit, act), `agent` is one iteration
-//! of the agent loop, `sim` drives all of it through crashes. Other crates speak to a shard by a
-//! [`command::Command`] and carry out its [`effect::Effect`]s.
+//! This crate reads no clock, no file, no socket and no randomness that it was not handed.
+//! `machine` decides and applies, `shard` runs the turn (drain, decide, commit, act), `agent` is
+//! one iteration of the agent loop, `sim` drives all of it through crashes. Other crates speak to a
+//! shard by a [`command::Command`] and carry out its [`effect::Effect`]s.
 
 pub mod agent;
 pub mod command;

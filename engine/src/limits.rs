@@ -1,6 +1,8 @@
-//! Every bound in nO. Being full is a normal answer, so each queue, loop and payload has a number here.
+//! Every bound in nO. Being full is a normal answer, so each queue, loop and payload has a number
+//! here.
 //!
-//! Constants are hard; what an operator may configure is [`Limits`], whose defaults are the constants'.
+//! Constants are hard; what an operator may configure is [`Limits`], whose defaults are the
+//! constants'.
 
 /// Largest payload that travels inside events and rows, in bytes; larger ones are stored by hash.
 pub const PAYLOAD_INLINE_BYTES_MAX: usize = 16 * 1024;

@@ -1,5 +1,5 @@
-//! A partition's state: its tasks and its idempotency keys. Only `machine::apply` changes a [`Task`];
-//! what stands beside it in [`Held`] is derived from it and never stored.
+//! A partition's state: its tasks and its idempotency keys. Only `machine::apply` changes a
+//! [`Task`]; what stands beside it in [`Held`] is derived from it and never stored.
 
 use crate::event::KeyRow;
 use crate::id::{PartitionId, ReplyTo, TaskId};
@@ -102,7 +102,8 @@ impl PartitionState {
         PartitionState { id, tasks: Map::default(), keys: Map::default(), ready_seq: 0 }
     }
 
-    /// What a store should give back for this state: live tasks and dead letters without what is soft.
+    /// What a store should give back for this state: live tasks and dead letters without what is
+    /// soft.
     #[must_use]
     pub fn image(&self) -> Loaded {
         let mut tasks: Vec<Task> = self

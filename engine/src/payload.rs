@@ -1,8 +1,8 @@
 //! A JSON text that nO carries without looking inside: inputs, outputs, results.
 //!
-//! Small ones travel inline. Larger ones than [`crate::limits::PAYLOAD_INLINE_BYTES_MAX`] are named by the
-//! hash of their content: the journal writes the bytes once, and after that the shard holds only the
-//! name. The bytes are valid JSON; whoever makes a payload from outside has checked that.
+//! Small ones travel inline. Larger ones than [`crate::limits::PAYLOAD_INLINE_BYTES_MAX`] are named
+//! by the hash of their content: the journal writes the bytes once, and after that the shard holds
+//! only the name. The bytes are valid JSON; whoever makes a payload from outside has checked that.
 
 use crate::limits::PAYLOAD_INLINE_BYTES_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -153,7 +153,8 @@ impl std::str::FromStr for Hash {
     }
 }
 
-/// The stored form of a payload inside an event: `{"inline":…}` or `{"blob":{"hash":…,"bytes_len":…}}`.
+/// The stored form of a payload inside an event: `{"inline":…}` or
+/// `{"blob":{"hash":…,"bytes_len":…}}`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Stored<Raw> {

@@ -1,8 +1,9 @@
-//! An agent's `max_concurrency` on a node with several shards: one counter that all of them draw from.
+//! An agent's `max_concurrency` on a node with several shards: one counter that all of them draw
+//! from.
 //!
-//! The bound must hold over all shards, and shares fixed in advance would leave some shards with none.
-//! So the permits are handed to the shards as a value, and taking one is a decision's input like the
-//! clock is; what came of it is in the event `started`. No lock: one compare-and-swap.
+//! The bound must hold over all shards, and shares fixed in advance would leave some shards with
+//! none. So the permits are handed to the shards as a value, and taking one is a decision's input
+//! like the clock is; what came of it is in the event `started`. No lock: one compare-and-swap.
 
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU32, Ordering};

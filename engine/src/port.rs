@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// Why a commit failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// No room; nothing was written, and the same batches may be committed again once there is some.
+    /// No room; nothing was written, and the same batches may be committed again once there is
+    /// some.
     #[error("no room on the disk")]
     Full,
     /// The journal is in doubt. It must not be used again before it has been re-read.
@@ -157,6 +158,7 @@ pub enum Ack {
     Full,
     /// There is room again. A `Durable` follows.
     Roomy,
-    /// The journal failed; nothing after the last `Durable` may be relied on. Never followed by another.
+    /// The journal failed; nothing after the last `Durable` may be relied on. Never followed by
+    /// another.
     Failed(String),
 }

@@ -1,7 +1,7 @@
 //! The wait before another attempt: exponential backoff with full jitter.
 //!
-//! M. Brooker, "Exponential Backoff and Jitter", 2015. Full, not equal: an outage fails every task in
-//! one turn, and we want them spread out.
+//! M. Brooker, "Exponential Backoff and Jitter", 2015. Full, not equal: an outage fails every task
+//! in one turn, and we want them spread out.
 
 use crate::limits::TIMER_MS_MAX;
 use crate::rng::Rng;

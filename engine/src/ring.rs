@@ -28,7 +28,8 @@ pub fn ring<T>(len: usize, bell: Bell) -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
-    /// Queues `item` and wakes the receiver if it is parked, or hands `item` back when the ring is full.
+    /// Queues `item` and wakes the receiver if it is parked, or hands `item` back when the ring is
+    /// full.
     ///
     /// Never blocks; costs about 10 ns, or a system call (10 µs) when the receiver was asleep.
     ///

@@ -24,7 +24,8 @@ impl Rng {
 
     /// Uniform in `0..=max`.
     pub fn up_to(&mut self, max: u64) -> u64 {
-        // The high half of a 128-bit product: bias below 2^-64 * max, far under what we could notice.
+        // The high half of a 128-bit product: bias below 2^-64 * max, far under what we could
+        // notice.
         ((u128::from(self.next_u64()) * (u128::from(max) + 1)) >> 64) as u64
     }
 

@@ -34,7 +34,8 @@ impl Latency {
 /// One agent's figures on one shard.
 #[derive(Clone, Debug, Default)]
 pub struct AgentStats {
-    /// Tasks in memory by state, in the order of [`crate::task::STATES`]; of the ended ones only dead letters.
+    /// Tasks in memory by state, in the order of [`crate::task::STATES`]; of the ended ones only
+    /// dead letters.
     pub live: [u64; 7],
     /// Tasks ended since start, by state in the same order.
     pub ended: [u64; 7],

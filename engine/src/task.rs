@@ -1,4 +1,5 @@
-//! A task as a shard holds it: a header, and for a loop what it needs to go on. Histories stay in the store.
+//! A task as a shard holds it: a header, and for a loop what it needs to go on. Histories stay in
+//! the store.
 
 use crate::agent::definition::Budget;
 use crate::agent::state::LoopState;
@@ -70,7 +71,8 @@ impl State {
 /// Why an attempt or a task failed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TaskError {
-    /// A stable code: `timeout`, `poison`, `budget_exhausted`, `loop_detected`, `model_failed`, …, or a worker's own.
+    /// A stable code: `timeout`, `poison`, `budget_exhausted`, `loop_detected`, `model_failed`, …,
+    /// or a worker's own.
     pub code: Box<str>,
     /// For a person.
     pub message: Box<str>,

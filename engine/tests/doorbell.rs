@@ -1,4 +1,5 @@
-//! Model checking of the doorbell's source, compiled here against shuttle's primitives: no wake-up is lost.
+//! Model checking of the doorbell's source, compiled here against shuttle's primitives: no wake-up
+//! is lost.
 
 #[expect(unreachable_pub, reason = "the source belongs to the engine's public interface")]
 #[path = "../src/doorbell.rs"]

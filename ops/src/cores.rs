@@ -1,7 +1,7 @@
 //! Threads and cores: pins a thread to its core, wakes it by an eventfd, and tells the time.
 //!
-//! An eventfd because one file descriptor serves both a thread that blocks in `poll` and a net core's
-//! reactor, and because a write to it is never lost, whoever sleeps or not.
+//! An eventfd because one file descriptor serves both a thread that blocks in `poll` and a net
+//! core's reactor, and because a write to it is never lost, whoever sleeps or not.
 
 use no_engine::port::{Clock, Wake};
 use no_engine::time::{Millis, Mono, Now};

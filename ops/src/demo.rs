@@ -1,5 +1,5 @@
-//! What `no dev` shows: a sample agent whose scripted model calls a real tool over HTTP, which nO itself
-//! serves, one task of it to its answer, and what to try next.
+//! What `no dev` shows: a sample agent whose scripted model calls a real tool over HTTP, which nO
+//! itself serves, one task of it to its answer, and what to try next.
 
 use crate::cli::task::watch::line_of;
 use crate::client::{Call, Client};

@@ -1,5 +1,5 @@
-//! The watch over a running node, and its end: not ready, no new work, let running steps finish, stop
-//! the parts in the reverse of the order in which they were started.
+//! The watch over a running node, and its end: not ready, no new work, let running steps finish,
+//! stop the parts in the reverse of the order in which they were started.
 
 use crate::boot::{NetThread, ReaderThread, ShardThreads};
 use crate::error::{EXIT_DONE, Error, Result};
@@ -128,7 +128,8 @@ async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
         quiet = if is_busy { 0 } else { quiet + 1 };
     }
     if quiet < 3 {
-        tracing::warn!(target: "shutdown", "drainTimeout is over; what still runs goes on at the next start");
+        let left = "drainTimeout is over; what still runs goes on at the next start";
+        tracing::warn!(target: "shutdown", left);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The performance monitor: on each scrape it asks every shard for a copy of its figures, merges them
-//! with those of the net cores and the process, and writes them out.
+//! The performance monitor: on each scrape it asks every shard for a copy of its figures, merges
+//! them with those of the net cores and the process, and writes them out.
 
 use crate::exposition::{Distribution, Format};
 use crate::metrics::{AuthCounts, AuthTally, HttpSeries, HttpStats, Snapshot};

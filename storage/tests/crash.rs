@@ -1,6 +1,6 @@
-//! The simulator's world over the real store: every batch is committed to SQLite as well, every crash
-//! drops the store and opens it anew, and what is then read must be what applying the events gives,
-//! partition by partition and history by history.
+//! The simulator's world over the real store: every batch is committed to SQLite as well, every
+//! crash drops the store and opens it anew, and what is then read must be what applying the events
+//! gives, partition by partition and history by history.
 
 use no_engine::control::placement;
 use no_engine::event::{Batch, Record};

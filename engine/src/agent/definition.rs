@@ -1,5 +1,5 @@
-//! What an agent is: the named definition of how its tasks are run, as the API and the configuration
-//! write it, and the check that makes it one the engine can trust.
+//! What an agent is: the named definition of how its tasks are run, as the API and the
+//! configuration write it, and the check that makes it one the engine can trust.
 
 use crate::limits;
 use crate::retry::Retry;
@@ -88,7 +88,8 @@ pub struct Tool {
     /// The method of `http`; `POST` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Arc<str>>,
-    /// What may be done after a crash; for `http` with method GET `pure`, else `unsafe`, when absent.
+    /// What may be done after a crash; for `http` with method GET `pure`, else `unsafe`, when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<ToolEffect>,
     /// The arguments' JSON Schema, told to the model.

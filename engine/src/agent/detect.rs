@@ -1,7 +1,8 @@
 //! The loop detector: tells a loop that goes round in circles from one that works.
 //!
 //! It remembers a hash of each of the last tool calls. The same call with the same arguments
-//! [`limits::LOOP_REPEATS_MAX`] times among them, or answers without anything in them, is no progress.
+//! [`limits::LOOP_REPEATS_MAX`] times among them, or answers without anything in them, is no
+//! progress.
 
 use crate::agent::state::LoopState;
 use crate::limits;

@@ -1,5 +1,6 @@
-//! Agents: their definitions, and one iteration of the agent loop as pure code: from how a task stands
-//! to the next thing to do. Whoever calls [`next`] writes what it answers as events and asks again.
+//! Agents: their definitions, and one iteration of the agent loop as pure code: from how a task
+//! stands to the next thing to do. Whoever calls [`next`] writes what it answers as events and asks
+//! again.
 
 pub mod definition;
 pub mod detect;

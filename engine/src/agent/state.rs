@@ -161,7 +161,8 @@ pub struct LoopState {
     /// Hash of the last step that a worker reported, to know it when it is sent again.
     #[serde(default)]
     pub reported: u64,
-    /// Soft: what came in since the last model call, by step. Lost in a crash; then the store has it.
+    /// Soft: what came in since the last model call, by step. Lost in a crash; then the store has
+    /// it.
     #[serde(skip)]
     pub fresh: Vec<(Step, Message)>,
     /// Soft: whether `fresh` is all that came since the last model call of this process.

@@ -1,5 +1,6 @@
 //! The agents a shard knows, and what bounds their starts: pause, concurrency, rate, fairness keys.
-//! Names from outside become small numbers here: lanes (agent and tenant) and keys (tenant and key).
+//! Names from outside become small numbers here: lanes (agent and tenant) and keys (tenant and
+//! key).
 
 use super::Machine;
 use crate::agent::definition::{Agent, Kind};

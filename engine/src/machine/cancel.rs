@@ -1,4 +1,5 @@
-//! Cancelling: ends the task at once, drops its calls, and remembers for a while to tell its worker.
+//! Cancelling: ends the task at once, drops its calls, and remembers for a while to tell its
+//! worker.
 
 use super::{Bug, Machine};
 use crate::command::{Answer, Refusal};

@@ -1,7 +1,7 @@
 //! Timers that fire: scheduled tasks, waits, deadlines, attempts, leases, keys, retention, ageing.
 //!
-//! Each timer is checked against the task when it fires, so that a stale one does nothing, and one that
-//! comes early by the wall clock (it was set back) is set again.
+//! Each timer is checked against the task when it fires, so that a stale one does nothing, and one
+//! that comes early by the wall clock (it was set back) is set again.
 
 use super::{Bug, Gated, Machine};
 use crate::agent::state::{OpenState, OpenStep, StepKind};
@@ -197,7 +197,8 @@ impl Machine {
         self.record(now, id, Event::RetryScheduled { error, run_at });
     }
 
-    /// Calls under way are dropped: those that may not be repeated are of unknown outcome from now on.
+    /// Calls under way are dropped: those that may not be repeated are of unknown outcome from now
+    /// on.
     fn settle_called(&mut self, now: Now, id: TaskId, error: &TaskError) {
         let task = &self.held(id).expect("a failing task is held").task;
         let fence = task.fence;

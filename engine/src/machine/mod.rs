@@ -1,5 +1,5 @@
-//! The machine of one shard: commands and timers in, events and effects out. Pure: the clocks come in
-//! with every call, randomness from a seeded generator, and nothing leaves but values.
+//! The machine of one shard: commands and timers in, events and effects out. Pure: the clocks come
+//! in with every call, randomness from a seeded generator, and nothing leaves but values.
 //!
 //! This file only names the parts and passes calls on; each verb stands in a file of its own.
 //!
@@ -70,7 +70,8 @@ pub struct Machine {
     /// Interrupted by two crashes: started one at a time.
     suspects: VecDeque<TaskId>,
     suspect_running: Option<TaskId>,
-    /// Loops that stopped between two steps because the node is draining: they hold slots, no calls.
+    /// Loops that stopped between two steps because the node is draining: they hold slots, no
+    /// calls.
     drained: crate::map::Set<TaskId>,
     slots: Slots,
     wall: Wheel<expire::Timer>,

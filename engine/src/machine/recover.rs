@@ -1,7 +1,8 @@
 //! Loading a partition: the ordinary path after every start, crash or not.
 //!
-//! What ran here when the process stopped is interrupted, by an event, and queued again; what a worker
-//! runs goes on under a fresh lease. Ready tasks are queued in the order in which they became ready.
+//! What ran here when the process stopped is interrupted, by an event, and queued again; what a
+//! worker runs goes on under a fresh lease. Ready tasks are queued in the order in which they
+//! became ready.
 
 use super::expire::Timer;
 use super::{Bug, Machine};

@@ -1,6 +1,6 @@
-//! The loop around the turn: turns while there is work, spins for as long as configured, then sleeps
-//! on the doorbell until something comes or a timer is due. Ends when everybody who could send is gone
-//! and all is durable.
+//! The loop around the turn: turns while there is work, spins for as long as configured, then
+//! sleeps on the doorbell until something comes or a timer is due. Ends when everybody who could
+//! send is gone and all is durable.
 
 use super::pulse::{Pulse, Reading};
 use super::turn::{Links, Shard, Turn};

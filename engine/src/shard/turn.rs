@@ -1,8 +1,9 @@
 //! One bounded turn of the master loop: drain, decide, commit, act.
 //!
-//! Batches go to the journal as they are closed and several may be under way; what a batch lets happen
-//! hangs on its number and is released when the journal says that it is durable. So while batch n is
-//! being synced, batch n+1 is being decided, and nothing leaves before the events it rests on.
+//! Batches go to the journal as they are closed and several may be under way; what a batch lets
+//! happen hangs on its number and is released when the journal says that it is durable. So while
+//! batch n is being synced, batch n+1 is being decided, and nothing leaves before the events it
+//! rests on.
 
 use crate::command::{Answer, Command, Refusal};
 use crate::effect::Effect;
@@ -157,8 +158,8 @@ impl Shard {
         }
     }
 
-    /// Beat two: what came in, decided one by one. Every ring has the same bound of its own, so that
-    /// the reserved lanes come first and the others come too. Returns how many.
+    /// Beat two: what came in, decided one by one. Every ring has the same bound of its own, so
+    /// that the reserved lanes come first and the others come too. Returns how many.
     fn drain(&mut self, now: Now, links: &mut Links) -> usize {
         let mut drained = 0;
         for inbox in &mut links.inbox {
@@ -232,8 +233,8 @@ impl Shard {
         }
     }
 
-    /// Beat four: what was released leaves, as far as the rings have room. A full ring holds back what
-    /// goes to that net core only; the order to each one is kept.
+    /// Beat four: what was released leaves, as far as the rings have room. A full ring holds back
+    /// what goes to that net core only; the order to each one is kept.
     fn act(&mut self, links: &mut Links) -> bool {
         for mut effect in self.machine.take_at_once() {
             if let Effect::Reply { answer: Answer::Stats(stats), .. } = &mut effect {

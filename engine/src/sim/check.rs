@@ -1,4 +1,5 @@
-//! The promises of DESIGN §9 as predicates. Each says in its error which one is broken, and by what.
+//! The promises of DESIGN §9 as predicates. Each says in its error which one is broken, and by
+//! what.
 
 use super::store::Store;
 use crate::agent::definition::ToolEffect;
@@ -144,7 +145,8 @@ pub(super) fn bounds(
     Ok(())
 }
 
-/// Within one fairness key and priority, tasks of one partition start in the order in which they became ready.
+/// Within one fairness key and priority, tasks of one partition start in the order in which they
+/// became ready.
 pub(super) fn order(store: &Store, record: &Record) -> Result<(), String> {
     let Event::Started { .. } = &*record.event else { return Ok(()) };
     let Some(task) = store.tasks.get(&record.task) else { return Ok(()) };

@@ -1,5 +1,6 @@
-//! The simulator: the real machine, turn and rings under a virtual clock, with a store in memory that
-//! crashes, clients and workers that repeat themselves and come late, and outside calls that fail.
+//! The simulator: the real machine, turn and rings under a virtual clock, with a store in memory
+//! that crashes, clients and workers that repeat themselves and come late, and outside calls that
+//! fail.
 //!
 //! One seed decides everything. After every step the invariants of `check.rs` are looked at; at the
 //! end the world is healed and everything that was taken in must come to its end.

@@ -1,4 +1,5 @@
-//! One shard in the world, with the far ends of its rings: what the net core and the journal thread hold.
+//! One shard in the world, with the far ends of its rings: what the net core and the journal thread
+//! hold.
 
 use super::store::Store;
 use crate::command::Command;

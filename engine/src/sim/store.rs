@@ -1,6 +1,7 @@
 //! A store in memory, and the record of what it held: the only thing that survives a crash.
 //!
-//! It folds every event itself, and so checks that what a batch says of a task is what its events give.
+//! It folds every event itself, and so checks that what a batch says of a task is what its events
+//! give.
 
 use crate::event::{Batch, Event, KeyRow, Record};
 use crate::id::{PartitionId, ShardId, TaskId};

@@ -276,7 +276,8 @@ impl World {
         Err(format!("a draining node did not come to rest; {calling} tasks are calling"))
     }
 
-    /// A task that ran through three crashes in a row without getting anywhere must not start again.
+    /// A task that ran through three crashes in a row without getting anywhere must not start
+    /// again.
     fn count_crash(&self) -> Result<(), String> {
         for (id, history) in &self.store.histories {
             let since = history.iter().rev().take_while(|record| !is_progress(&record.event));

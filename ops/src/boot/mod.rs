@@ -1,7 +1,7 @@
 //! Builds the store, the rings, the shards and the net cores in order, and waits for the end.
 //!
-//! This file only calls: `links` makes the rings, `shards` and `nets` start the threads, `listen` takes
-//! the address, `run` waits for a reason to stop; `drain` stops everything in reverse.
+//! This file only calls: `links` makes the rings, `shards` and `nets` start the threads, `listen`
+//! takes the address, `run` waits for a reason to stop; `drain` stops everything in reverse.
 
 mod links;
 mod listen;

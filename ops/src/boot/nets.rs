@@ -1,5 +1,5 @@
-//! Starts the net cores: each a pinned thread with a single-threaded runtime, its listener, its routes
-//! and its calls out.
+//! Starts the net cores: each a pinned thread with a single-threaded runtime, its listener, its
+//! routes and its calls out.
 
 use super::links::NetEnds;
 use super::outside::Outside;

@@ -1,4 +1,5 @@
-//! The one line between the pump and the calls out: what `no_net::pump` asks for, `no_net::out` does.
+//! The one line between the pump and the calls out: what `no_net::pump` asks for, `no_net::out`
+//! does.
 
 use no_engine::effect::Call;
 use no_engine::id::{Fence, TaskId};

@@ -10,7 +10,8 @@ use no_storage::{OpenOptions, Store};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Opens the store of the data folder, moving partitions between files if the number of shards changed.
+/// Opens the store of the data folder, moving partitions between files if the number of shards
+/// changed.
 ///
 /// # Errors
 /// [`Error::Store`] with what is wrong with the folder and what to do.

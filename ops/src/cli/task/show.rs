@@ -61,7 +61,8 @@ pub(super) fn problem(error: &Value) -> String {
     format!("{}: {}", cell(&error["code"]), cell(&error["message"]))
 }
 
-/// What a step took or gave, in short: a model's text and the calls it asks for, or the JSON itself.
+/// What a step took or gave, in short: a model's text and the calls it asks for, or the JSON
+/// itself.
 pub(super) fn gist(value: &Value, len: usize) -> String {
     let calls = value["tool_calls"].as_array().into_iter().flatten();
     let calls = calls.map(|call| format!("{}({})", cell(&call["name"]), cell(&call["arguments"])));
