@@ -1,10 +1,10 @@
 //! The agent loop from outside: its steps, what a kill in the middle of a tool call leads to, what
 //! ends a loop, and where its calls may go.
 
-mod common;
+mod e2e;
 
-use common::client::id_of;
-use common::{Act, Home, Node, Server};
+use e2e::client::id_of;
+use e2e::{Act, Home, Node, Server};
 use serde_json::{Value, json};
 
 /// A home with one agent `loop` whose scripted model gives `script`, and a tool `search` at `server`.
@@ -95,7 +95,7 @@ fn killed_during_an_idempotent_call_the_loop_calls_again_with_the_same_key() {
     assert_eq!((server.count(), server.count_of(&format!("{id}-2"))), (2, 2));
     let frames = node.events(&id, None).rest();
     let begun = |step: u64| {
-        let begins = |frame: &&common::sse::Frame| {
+        let begins = |frame: &&e2e::sse::Frame| {
             frame.event == "step_started" && frame.json()["step"] == step
         };
         frames.iter().filter(begins).count()

@@ -4,11 +4,11 @@
 //! `make test` installs it under `target/test-tools`. Where it or Node.js is missing the tests say so
 //! and show nothing; in CI that is a failure.
 
-mod common;
+mod e2e;
 
-use common::pipe::Lines;
-use common::sse::Frame;
-use common::{Home, Node, PATIENCE, Server};
+use e2e::pipe::Lines;
+use e2e::sse::Frame;
+use e2e::{Home, Node, PATIENCE, Server};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -119,7 +119,7 @@ fn words(frames: &[Frame]) -> Vec<String> {
 
 #[test]
 fn a_tool_call_and_a_streamed_answer_with_its_usage() {
-    let server = Server::start(|_, _| common::Act::Answer(200, json!({"sky": "rain"})));
+    let server = Server::start(|_, _| e2e::Act::Answer(200, json!({"sky": "rain"})));
     let call = json!({"name": "weather", "arguments": "{\"city\":\"Oslo\"}", "id": "call_w"});
     let dir = tempfile::tempdir().expect("a folder");
     let fixtures = json!([
@@ -151,7 +151,7 @@ fn a_tool_call_and_a_streamed_answer_with_its_usage() {
     let words = words(&frames);
     assert!(2 < words.len(), "streamed in pieces: {words:?}");
     assert_eq!(words.concat(), "It rains in Oslo all day long.");
-    let id = common::client::id_of(&task);
+    let id = e2e::client::id_of(&task);
     let steps = node.steps(&id);
     let names: Vec<&Value> = steps.iter().map(|step| &step["name"]).collect();
     assert_eq!(names, ["tool", "weather", "tool"]);
@@ -210,7 +210,7 @@ fn a_429_and_a_cut_in_mid_stream_are_made_again_with_the_same_key() {
         let failed = failed.unwrap_or_else(|| panic!("{frames:#?}")).json();
         assert_eq!(failed["error"]["code"], code, "{failed}");
         assert_eq!(failed["error"]["retryable"], true);
-        let steps = node.steps(&common::client::id_of(&task));
+        let steps = node.steps(&e2e::client::id_of(&task));
         assert_eq!(steps.len(), 1, "{steps:#?}");
         assert_eq!((&steps[0]["state"], &steps[0]["attempt"]), (&json!("succeeded"), &json!(2)));
         let requests = aimock.requests(agent);

@@ -1,10 +1,10 @@
 //! The HTTP API as an application uses it: submit, look, list, steer, agents, and what an operator
 //! looks at. Workers, streams and bad input have files of their own.
 
-mod common;
+mod e2e;
 
-use common::client::id_of;
-use common::{Act, Home, Node, Server};
+use e2e::client::id_of;
+use e2e::{Act, Home, Node, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! What clients send that they should not: each gets its status, code and pointer, nothing is changed
 //! by it, and the node lives on.
 
-mod common;
+mod e2e;
 
-use common::client::JSON;
-use common::{Home, Node};
+use e2e::client::JSON;
+use e2e::{Home, Node};
 use serde_json::{Value, json};
 
 /// A task that nobody made, with a well-formed id.

@@ -6,10 +6,10 @@
 //! a call that may not be repeated is not. `SEED=n` chooses other moments. A moment is a number of
 //! acknowledgements, or of requests that the counting server saw, never a time.
 
-mod common;
+mod e2e;
 
-use common::client::{JSON, id_of, is_ended};
-use common::{Act, Client, Dice, Home, Node, PATIENCE, Seen, Server};
+use e2e::client::{JSON, id_of, is_ended};
+use e2e::{Act, Client, Dice, Home, Node, PATIENCE, Seen, Server};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard};

@@ -4,9 +4,9 @@
 //! The disk is a small tmpfs in a mount namespace of its own, where this test runs itself again. Where
 //! the machine allows no namespaces the test says so and shows nothing; in CI that is a failure.
 
-mod common;
+mod e2e;
 
-use common::{Home, Node, PATIENCE};
+use e2e::{Home, Node, PATIENCE};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
@@ -88,7 +88,7 @@ fn submit(node: &Node, acknowledged: &mut Vec<String>, until: Until) {
         let reply = node.post("/v1/tasks", &json!({"agent": "echo", "input": input}));
         match reply.status {
             200 | 202 => {
-                acknowledged.push(common::client::id_of(&reply.body));
+                acknowledged.push(e2e::client::id_of(&reply.body));
                 count += 1;
                 if matches!(until, Until::Count(wanted) if wanted <= count) {
                     return;

@@ -1,11 +1,11 @@
 //! The data folder, start and stop: what keeps a node from starting, with its exit code and what is to
 //! be done, and how a node ends.
 
-mod common;
+mod e2e;
 
-use common::client::id_of;
-use common::folder::refused;
-use common::{Act, Home, Server, no};
+use e2e::client::id_of;
+use e2e::folder::refused;
+use e2e::{Act, Home, Server, no};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -239,7 +239,7 @@ fn a_drain_lets_running_work_end_and_takes_no_more() {
         std::thread::spawn(move || client.try_send("GET", &path, &[], None).ok())
     };
     node.terminate();
-    node.log().wait(std::time::Instant::now() + common::PATIENCE, |line| {
+    node.log().wait(std::time::Instant::now() + e2e::PATIENCE, |line| {
         line.to_lowercase().contains("drain").then_some(())
     });
     server.release(2);
@@ -263,7 +263,7 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     let running = node.submit(&json!({"agent": "post", "input": 1}));
     server.wait_for(1);
     node.terminate();
-    node.log().wait(std::time::Instant::now() + common::PATIENCE, |line| {
+    node.log().wait(std::time::Instant::now() + e2e::PATIENCE, |line| {
         line.to_lowercase().contains("drain").then_some(())
     });
     let begun = std::time::Instant::now();

@@ -1,10 +1,10 @@
 //! A task's events as a stream: everything once and in order, also for a client that comes back after
 //! the node was killed.
 
-mod common;
+mod e2e;
 
-use common::sse::Frame;
-use common::{Act, Home, Server};
+use e2e::sse::Frame;
+use e2e::{Act, Home, Server};
 use serde_json::{Value, json};
 
 fn home(server: &Server) -> Home {

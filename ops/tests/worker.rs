@@ -1,9 +1,9 @@
 //! The worker protocol from outside: lease, heartbeat, step, complete, fail, and what a fence refuses.
 
-mod common;
+mod e2e;
 
-use common::client::id_of;
-use common::{Client, Home, Node};
+use e2e::client::id_of;
+use e2e::{Client, Home, Node};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
