@@ -390,6 +390,9 @@ pub enum Answer {
 
 impl Command {
     /// Whether it rides the reserved lane: what keeps a busy node from looking dead.
+    ///
+    /// What takes a request back (`Unwatch`, `Unsubscribe`, `Unlease`) rides the lane of what it takes
+    /// back: it must not come before it, or the shard would hold a waiter that nobody releases.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         matches!(
@@ -399,9 +402,6 @@ impl Command {
                 | Command::Stats { .. }
                 | Command::SetIntake(_)
                 | Command::Cancel { .. }
-                | Command::Unwatch { .. }
-                | Command::Unsubscribe { .. }
-                | Command::Unlease { .. }
                 | Command::SetAgent { .. }
                 | Command::KeepAgent { .. }
         )

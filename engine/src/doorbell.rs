@@ -44,13 +44,25 @@ impl Sleeper {
     ///
     /// `block` may return early (a time-out, a stray wake-up); the caller looks at its rings anyway.
     pub fn park(&self, is_idle: impl FnOnce() -> bool, block: impl FnOnce()) {
+        self.announce();
+        if is_idle() {
+            block();
+        }
+        self.cancel();
+    }
+
+    /// The first part of [`Sleeper::park`], for a sleeper that cannot block in a closure: an async
+    /// task. It must look at its rings after this and before it awaits the waker, and
+    /// [`Sleeper::cancel`] once it is awake.
+    pub fn announce(&self) {
         self.0.parked.store(true, Ordering::Relaxed);
         // ORDER: the fence puts the announcement before the look at the rings. The sender's fence
         // stands between its push and its look at the announcement; so one of the two sees the other.
         fence(Ordering::SeqCst);
-        if is_idle() {
-            block();
-        }
+    }
+
+    /// The last part of [`Sleeper::park`]: awake again, whatever the reason.
+    pub fn cancel(&self) {
         self.0.parked.store(false, Ordering::Relaxed);
     }
 }

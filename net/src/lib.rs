@@ -1,1 +1,37 @@
-//! placeholder
+//! nO's HTTP in and HTTP out.
+//!
+//! A net core is one pinned thread with a single-threaded runtime: it accepts, parses, authorises,
+//! limits and routes, and holds no task. In: `server` accepts, `route` finds the handler, `api` parses,
+//! asks a shard through `core` and renders with `render`; `pump` brings the shards' effects back to
+//! those who wait in `pending`. Out: `out` makes the calls that shards order.
+//!
+//! Put together by [`NetCore`]; ops mounts its own routes on it.
+
+pub mod admit;
+pub mod agents;
+mod api;
+pub mod body;
+pub mod conn;
+pub mod core;
+pub mod deltas;
+pub mod extract;
+pub mod json;
+mod net_core;
+pub mod opaque;
+pub mod out;
+pub mod pending;
+pub mod problem;
+pub mod pump;
+pub mod reads;
+pub mod render;
+pub mod render_event;
+pub mod route;
+pub mod server;
+pub mod shards;
+pub mod stats;
+pub mod time;
+pub mod wire;
+
+pub use agents::Registry;
+pub use net_core::{NetCore, NetCoreParts, NetOrdered, NetOrders, ShardLink};
+pub use pump::Outside;

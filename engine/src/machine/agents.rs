@@ -151,8 +151,8 @@ impl Agents {
         self.keys_free.push(id);
     }
 
-    /// Whether a task of this lane and key may start now. May take a permit in hand.
-    pub(super) fn may_start(&mut self, lane: LaneId, key: KeyId, ask: StartAsk) -> bool {
+    /// Whether tasks of this lane may start now. May take a permit in hand.
+    pub(super) fn may_start(&mut self, lane: LaneId, ask: StartAsk) -> bool {
         let at = self.lanes[lane.0 as usize];
         let entry = &mut self.entries[at];
         // A task of an agent that is gone starts, in order to fail.
@@ -161,11 +161,6 @@ impl Agents {
             return false;
         }
         if agent.takes_slot() && !ask.has_slot {
-            return false;
-        }
-        if let Some(max) = agent.max_concurrency_per_key
-            && max <= entry.running_by_key.get(&key).copied().unwrap_or(0)
-        {
             return false;
         }
         if let Some(rate) = agent.rate {
@@ -191,7 +186,14 @@ impl Agents {
         entry.has_permit_in_hand
     }
 
-    /// Counts a start that `may_start` allowed.
+    /// Whether another task of this fairness key may start, its lane being open.
+    pub(super) fn may_start_key(&self, lane: LaneId, key: KeyId) -> bool {
+        let entry = &self.entries[self.lanes[lane.0 as usize]];
+        let max = entry.agent.as_ref().and_then(|agent| agent.max_concurrency_per_key);
+        max.is_none_or(|max| entry.running_by_key.get(&key).copied().unwrap_or(0) < max)
+    }
+
+    /// Counts a start that `may_start` and `may_start_key` allowed.
     pub(super) fn enter(&mut self, lane: LaneId, key: KeyId) {
         let entry = &mut self.entries[self.lanes[lane.0 as usize]];
         assert!(entry.has_permit_in_hand, "started without a permit");

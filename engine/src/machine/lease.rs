@@ -57,8 +57,11 @@ impl Machine {
 
     fn pop_for_lease(&mut self, now: Now, lane: LaneId) -> Option<TaskId> {
         let ask = StartAsk { now: now.mono, has_slot: true, is_lease: true };
-        let agents = &mut self.agents;
-        let ready = self.queue.pop_lane(lane, |key| agents.may_start(lane, key, ask))?;
+        if !self.agents.may_start(lane, ask) {
+            return None;
+        }
+        let agents = &self.agents;
+        let ready = self.queue.pop_lane(lane, |key| agents.may_start_key(lane, key))?;
         Some(ready.task)
     }
 

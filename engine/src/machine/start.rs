@@ -23,10 +23,10 @@ impl Machine {
         self.start_suspect(now);
         for _ in 0..TURN_STARTS_MAX {
             let ask = self.start_ask(now);
-            let agents = &mut self.agents;
-            let Some(ready) = self.queue.pop(|lane, key| agents.may_start(lane, key, ask)) else {
-                break;
-            };
+            let agents = std::cell::RefCell::new(&mut self.agents);
+            let is_open = |lane| agents.borrow_mut().may_start(lane, ask);
+            let is_eligible = |lane, key| agents.borrow().may_start_key(lane, key);
+            let Some(ready) = self.queue.pop_open(is_open, is_eligible) else { break };
             self.start(now, ready.task);
         }
         self.agents.drop_hands();
@@ -41,7 +41,7 @@ impl Machine {
         let ask = self.start_ask(now);
         let held = self.held(id).expect("ready tasks are held");
         let (lane, key) = (held.lane, held.key);
-        self.agents.may_start(lane, key, ask)
+        self.agents.may_start(lane, ask) && self.agents.may_start_key(lane, key)
     }
 
     /// What two crashes interrupted is started one at a time, so that the third names the culprit.

@@ -235,7 +235,10 @@ impl Shard {
     /// Beat four: what was released leaves, as far as the rings have room. A full ring holds back what
     /// goes to that net core only; the order to each one is kept.
     fn act(&mut self, links: &mut Links) -> bool {
-        for effect in self.machine.take_at_once() {
+        for mut effect in self.machine.take_at_once() {
+            if let Effect::Reply { answer: Answer::Stats(stats), .. } = &mut effect {
+                stats.ring_depth = ring_depth(links);
+            }
             self.push_released(effect);
         }
         let before = self.released_len;
@@ -306,6 +309,15 @@ impl Shard {
     pub fn machine_mut(&mut self) -> &mut Machine {
         &mut self.machine
     }
+}
+
+/// Items that wait in the rings at this shard.
+fn ring_depth(links: &Links) -> std::collections::BTreeMap<&'static str, u64> {
+    let commands: usize = links.inbox.iter().map(Receiver::waiting).sum();
+    let effects: usize = links.outbox.iter().map(|ring| ring.capacity() - ring.free()).sum();
+    let batches = links.batches.capacity() - links.batches.free();
+    let rings = [("commands", commands), ("effects", effects), ("batches", batches)];
+    rings.into_iter().map(|(name, depth)| (name, depth as u64)).collect()
 }
 
 fn record_bytes(record: &crate::event::Record) -> u64 {

@@ -1,0 +1,45 @@
+# What one does with this repository. Bare `make` explains.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-tools lint fmt sim clean
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The simulator is a feature of the engine; tests alone turn it on.
+TEST_FEATURES := --features no-engine/sim
+ARGS ?=
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build nO and run it on loopback with a sample agent (ARGS="--port 8080")
+	@exec $(TARGET)/release/no dev $(ARGS)
+
+build: ## Build the binary, target/release/no
+	@$(CARGO) build --release --locked -p no-ops
+
+test: test-tools ## Run all tests; installs what they need first
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --locked $(TEST_FEATURES) $(ARGS); \
+	else \
+		$(CARGO) test --workspace --locked $(TEST_FEATURES) $(ARGS); \
+	fi
+
+test-tools: # What tests use that is not Rust, into target/test-tools
+	@bash .ci/test-tools
+
+lint: ## Check format, lints and dependencies
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked $(TEST_FEATURES) -- -D warnings
+	@bash .ci/deny
+
+fmt: ## Format all code
+	@$(CARGO) fmt --all
+
+sim: ## Run the simulator without end, or one seed: SEED=7 make sim
+	@SEED="$(SEED)" SIM=endless $(CARGO) test --release --locked -p no-engine --features sim \
+		--test sim -- --nocapture
+
+clean: ## Remove everything built, but no data
+	@$(CARGO) clean

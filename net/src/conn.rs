@@ -1,0 +1,259 @@
+//! One connection: what it is doing, told cheaply, so that one sweep can end those that dawdle.
+//!
+//! hyper's own header time-out also ends idle keep-alive connections and sets a timer for each request.
+//! Here a connection only notes in plain cells when it last changed what it does, by a coarse clock
+//! that the sweep moves; the sweep looks at all of them and orders an end. So a time-out may come one
+//! sweep late, and a request costs no timer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A coarse clock, in ms since the server started; moved by the sweep.
+pub type Coarse = Rc<Cell<u64>>;
+
+/// What the sweep tells a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Nothing.
+    Go,
+    /// Finish what is under way, then close.
+    Finish,
+    /// Close now.
+    Close,
+}
+
+/// What a connection is doing. Times are of the coarse clock.
+#[derive(Debug)]
+pub struct ConnState {
+    clock: Coarse,
+    in_flight: Cell<u32>,
+    idle_since: Cell<u64>,
+    head_since: Cell<Option<u64>>,
+    stalled_since: Cell<Option<u64>>,
+    is_multiplexed: Cell<bool>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// How long a connection may take over what, in ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the first byte of a request to the end of its head.
+    pub head_ms: u64,
+    /// Without a request.
+    pub idle_ms: u64,
+    /// Without taking a byte of a response.
+    pub write_ms: u64,
+}
+
+impl ConnState {
+    /// A connection that has just been accepted: its first head is due.
+    #[must_use]
+    pub fn new(clock: Coarse) -> Rc<ConnState> {
+        let now = clock.get();
+        Rc::new(ConnState {
+            clock,
+            in_flight: Cell::new(0),
+            idle_since: Cell::new(now),
+            head_since: Cell::new(Some(now)),
+            stalled_since: Cell::new(None),
+            is_multiplexed: Cell::new(false),
+            order: Cell::new(Order::Go),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// It speaks HTTP/2: bytes between requests are no head.
+    pub fn multiplexed(&self) {
+        self.is_multiplexed.set(true);
+        self.head_since.set(None);
+    }
+
+    /// A request's head is complete; the connection is busy until the guard is dropped.
+    #[must_use]
+    pub fn begin(self: &Rc<ConnState>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.head_since.set(None);
+        InFlight(Rc::clone(self))
+    }
+
+    /// Whether it has overstayed by now.
+    #[must_use]
+    pub fn is_overdue(&self, patience: &Patience) -> bool {
+        let now = self.clock.get();
+        let past = |since: u64, ms: u64| since.saturating_add(ms) < now;
+        if self.stalled_since.get().is_some_and(|since| past(since, patience.write_ms)) {
+            return true;
+        }
+        if 0 < self.in_flight.get() {
+            return false;
+        }
+        match self.head_since.get() {
+            Some(since) => past(since, patience.head_ms),
+            None => past(self.idle_since.get(), patience.idle_ms),
+        }
+    }
+
+    /// Gives an order; a harder one replaces a softer one.
+    pub fn order(&self, order: Order) {
+        if self.order.get() == Order::Close || self.order.get() == order {
+            return;
+        }
+        self.order.set(order);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The order now; wakes `cx` when it changes.
+    pub fn poll_order(&self, cx: &Context<'_>) -> Order {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.order.get()
+    }
+
+    fn read_bytes(&self) {
+        let is_head = self.in_flight.get() == 0 && !self.is_multiplexed.get();
+        if is_head && self.head_since.get().is_none() {
+            self.head_since.set(Some(self.clock.get()));
+        }
+    }
+}
+
+/// One request under way on a connection.
+#[derive(Debug)]
+pub struct InFlight(Rc<ConnState>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.0.idle_since.set(self.0.clock.get());
+    }
+}
+
+/// A socket that tells its [`ConnState`] of reads and of stalled writes.
+#[derive(Debug)]
+pub struct Io<S> {
+    /// The socket.
+    pub socket: S,
+    /// What is told.
+    pub state: Rc<ConnState>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if before < buf.filled().len() {
+            self.state.read_bytes();
+        }
+        polled
+    }
+}
+
+impl<S> Io<S> {
+    fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
+        let stalled = &self.state.stalled_since;
+        match &polled {
+            Poll::Ready(_) => stalled.set(None),
+            Poll::Pending if stalled.get().is_none() => stalled.set(Some(self.state.clock.get())),
+            Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.wrote(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.wrote(polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience { head_ms: 5, idle_ms: 75, write_ms: 30 };
+
+    #[test]
+    fn heads_are_due_soon_and_idle_ones_later() {
+        let clock = Coarse::default();
+        let state = ConnState::new(Rc::clone(&clock));
+        clock.set(5);
+        assert!(!state.is_overdue(&PATIENCE));
+        clock.set(6);
+        assert!(state.is_overdue(&PATIENCE), "a connection that sends nothing");
+
+        let request = state.begin();
+        clock.set(1_000);
+        assert!(!state.is_overdue(&PATIENCE), "a long poll");
+        drop(request);
+        clock.set(1_075);
+        assert!(!state.is_overdue(&PATIENCE));
+        clock.set(1_076);
+        assert!(state.is_overdue(&PATIENCE), "idle");
+
+        state.read_bytes();
+        clock.set(1_081);
+        assert!(!state.is_overdue(&PATIENCE));
+        clock.set(1_082);
+        state.read_bytes();
+        assert!(state.is_overdue(&PATIENCE), "a head that drips in");
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_overdue_even_while_busy() {
+        let clock = Coarse::default();
+        let io = Io { socket: (), state: ConnState::new(Rc::clone(&clock)) };
+        let _request = io.state.begin();
+        let _ = io.wrote(Poll::<()>::Pending);
+        clock.set(31);
+        assert!(io.state.is_overdue(&PATIENCE));
+        let _ = io.wrote(Poll::Ready(()));
+        assert!(!io.state.is_overdue(&PATIENCE));
+    }
+
+    #[test]
+    fn a_harder_order_stays() {
+        let state = ConnState::new(Coarse::default());
+        state.order(Order::Close);
+        state.order(Order::Finish);
+        assert_eq!(state.order.get(), Order::Close);
+    }
+}

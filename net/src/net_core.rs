@@ -1,0 +1,212 @@
+//! One net core, put together: what ops hands in, what it gets back, and the run to the end.
+
+use crate::agents::Registry;
+use crate::api;
+use crate::core::{Core, Phase, PhaseReceiver, Verify};
+use crate::deltas::Deltas;
+use crate::pending::{PENDING_MAX, Pending};
+use crate::pump::{Outside, Pump};
+use crate::reads::Reads;
+use crate::route::Router;
+use crate::server::{ServerLimits, serve};
+use crate::shards::{Lanes, Shards};
+use crate::stats::HttpStats;
+use no_engine::command::{Command, Intake};
+use no_engine::doorbell::Sleeper;
+use no_engine::effect::Effect;
+use no_engine::id::NetId;
+use no_engine::ring::Receiver;
+use no_engine::rng::Rng;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What ops tells all net cores while they run. Dropping it stops them.
+#[derive(Debug)]
+pub struct NetOrders {
+    intake: watch::Sender<Intake>,
+    phase: watch::Sender<Phase>,
+}
+
+/// A net core's end of [`NetOrders`].
+#[derive(Clone, Debug)]
+pub struct NetOrdered {
+    intake: watch::Receiver<Intake>,
+    phase: PhaseReceiver,
+}
+
+impl NetOrders {
+    /// Both ends; the receiving one is cloned for each net core.
+    #[must_use]
+    pub fn new() -> (NetOrders, NetOrdered) {
+        let (intake, intake_receiver) = watch::channel(Intake::Open);
+        let (phase, phase_receiver) = watch::channel(Phase::Serving);
+        let ordered = NetOrdered { intake: intake_receiver, phase: phase_receiver };
+        (NetOrders { intake, phase }, ordered)
+    }
+
+    /// Whether new work is taken; net core 0 tells the shards.
+    pub fn set_intake(&self, intake: Intake) {
+        self.intake.send_if_modified(|now| std::mem::replace(now, intake) != intake);
+    }
+
+    /// The next phase. A phase never goes back.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let later = *now < phase;
+            *now = phase.max(*now);
+            later
+        });
+    }
+}
+
+/// One shard's rings, as a net core holds them.
+pub struct ShardLink {
+    /// To the shard.
+    pub lanes: Lanes,
+    /// From the shard.
+    pub effects: Receiver<Effect>,
+}
+
+/// What a net core is made of. Everything but the registry, the figures and the orders is its own.
+pub struct NetCoreParts {
+    /// Its number.
+    pub net: NetId,
+    /// The links to all shards, in the order of their numbers.
+    pub shards: Vec<ShardLink>,
+    /// Partitions of the store.
+    pub partitions: u16,
+    /// The link to the reader thread.
+    pub reads: Reads,
+    /// This thread's side of its doorbell: the bells of the rings above wake it.
+    pub sleeper: Sleeper,
+    /// The eventfd that the doorbell's waker writes to; non-blocking.
+    pub bell: OwnedFd,
+    /// All agents.
+    pub agents: Arc<Registry>,
+    /// Where requests are counted; its own, shared with who shows them.
+    pub stats: Arc<HttpStats>,
+    /// What ops tells.
+    pub ordered: NetOrdered,
+    /// Checks tokens; `None` when access control is off.
+    pub verify: Option<Verify>,
+    /// For ids: different on each net core and at each start.
+    pub seed: u64,
+}
+
+/// A net core before it runs: the place to mount further routes and to make what calls out.
+pub struct NetCore {
+    router: Router,
+    effects: Vec<Receiver<Effect>>,
+    sleeper: Sleeper,
+    bell: OwnedFd,
+    ordered: NetOrdered,
+    net: NetId,
+}
+
+impl NetCore {
+    /// Puts the parts together and mounts the API. To be called on the net core's thread.
+    #[must_use]
+    pub fn new(parts: NetCoreParts) -> NetCore {
+        let mut lanes = Vec::with_capacity(parts.shards.len());
+        let mut effects = Vec::with_capacity(parts.shards.len());
+        for link in parts.shards {
+            lanes.push(link.lanes);
+            effects.push(link.effects);
+        }
+        let intake = *parts.ordered.intake.borrow();
+        let core = Rc::new(Core {
+            shards: Rc::new(Shards::new(lanes, parts.partitions)),
+            pending: Pending::new(parts.net, PENDING_MAX),
+            reads: parts.reads,
+            agents: parts.agents,
+            deltas: Rc::default(),
+            stats: parts.stats,
+            intake: Cell::new(intake),
+            phase: parts.ordered.phase.clone(),
+            verify: parts.verify,
+            rng: RefCell::new(Rng::new(parts.seed)),
+        });
+        let mut router = Router::new(core);
+        api::mount(&mut router);
+        let (sleeper, bell, ordered) = (parts.sleeper, parts.bell, parts.ordered);
+        NetCore { router, effects, sleeper, bell, ordered, net: parts.net }
+    }
+
+    /// The table of routes, for those of ops.
+    pub fn router(&mut self) -> &mut Router {
+        &mut self.router
+    }
+
+    /// What handlers work with.
+    #[must_use]
+    pub fn core(&self) -> Rc<Core> {
+        Rc::clone(self.router.core())
+    }
+
+    /// The way back for outcomes, for who makes the calls.
+    #[must_use]
+    pub fn shards(&self) -> Rc<Shards> {
+        Rc::clone(&self.router.core().shards)
+    }
+
+    /// Where the text of running model calls goes.
+    #[must_use]
+    pub fn deltas(&self) -> Rc<Deltas> {
+        Rc::clone(&self.router.core().deltas)
+    }
+
+    /// Serves until the orders say [`Phase::Stopping`] and what was under way is done.
+    ///
+    /// To be awaited in a `LocalSet` on a current-thread runtime with time and I/O. The pump stops with
+    /// it: by then nobody waits for a shard any more.
+    ///
+    /// # Errors
+    /// When the reactor does not take the listener or the eventfd.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        limits: ServerLimits,
+        outside: Box<dyn Outside>,
+    ) -> io::Result<()> {
+        let core = Rc::clone(self.router.core());
+        let pump = Pump {
+            effects: self.effects,
+            pending: Rc::clone(&core.pending),
+            shards: Rc::clone(&core.shards),
+            reads: core.reads.clone(),
+            outside,
+            sleeper: self.sleeper,
+            bell: self.bell,
+        };
+        let phase = self.ordered.phase.clone();
+        tokio::select! {
+            served = serve(listener, Rc::new(self.router), limits, phase) => served,
+            pumped = pump.run() => pumped,
+            () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
+        }
+    }
+}
+
+/// Keeps the core's intake as ordered; net core 0 tells the shards as well.
+async fn follow_intake(core: &Core, mut intake: watch::Receiver<Intake>, net: NetId) {
+    loop {
+        let now = *intake.borrow_and_update();
+        if core.intake.replace(now) != now {
+            tracing::info!(target: "http", intake = ?now, "the intake changed");
+            if net == NetId(0) {
+                for shard in core.shards.all() {
+                    core.shards.send_surely(shard, Command::SetIntake(now));
+                }
+            }
+        }
+        if intake.changed().await.is_err() {
+            // Who gives orders is gone; the phase's end says the same to the server.
+            std::future::pending::<()>().await;
+        }
+    }
+}

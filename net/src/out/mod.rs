@@ -1,0 +1,235 @@
+//! HTTP out: performs the calls that shards order, and sends back what came of each.
+//!
+//! Runs on a net core's `LocalSet`, one local task per call. How many there are is bounded by the
+//! engine's slots and its tool calls in parallel. Every call is behind the outbound guard, under
+//! its time-out, and carries the key that lets the other side make it once.
+
+pub mod address;
+pub mod answer;
+pub mod client;
+pub mod connect;
+pub mod error;
+pub mod guard;
+mod http;
+pub mod model;
+pub mod secret;
+mod template;
+mod tool;
+
+use crate::reads::Reads;
+use client::{Client, Sent};
+use error::CallError;
+use guard::Guard;
+use model::config::ModelConfig;
+use model::context::{CONTEXT_BYTES_MAX, Contexts};
+use model::{Asked, Model, ModelError, Prepared};
+use no_engine::command::{Command, Outcome};
+use no_engine::effect::{Call, Work};
+use no_engine::id::{Fence, Step, TaskId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+
+/// Takes pieces of a model's text as they come: whose, of which step, the piece.
+pub type Deltas = Rc<dyn Fn(TaskId, Step, &str)>;
+
+/// Calls under way by task and fence; there may be several, each for a step.
+type Open = HashMap<(TaskId, Fence), Vec<(Step, AbortHandle)>>;
+
+/// What calls out need besides the configuration.
+#[derive(Clone)]
+pub struct Ports {
+    /// Reads large payloads and histories.
+    pub reads: Reads,
+    /// Takes each call's outcome to the task's shard.
+    pub commands: Rc<dyn Fn(Command)>,
+    /// Takes pieces of a model's text as they come.
+    pub deltas: Deltas,
+}
+
+/// What the configuration says about calls out, checked: made once and shared by all net cores.
+#[derive(Clone)]
+pub struct OutConfig {
+    guard: Guard,
+    tls: rustls::ClientConfig,
+    models: BTreeMap<Box<str>, Prepared>,
+    context_bytes_max: usize,
+    refused: Arc<AtomicU64>,
+}
+
+/// Why calls out cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// An entry of `security.outbound.allow` is wrong.
+    #[error("security.outbound.allow[{place}]: {why}")]
+    Allow {
+        /// Its place.
+        place: usize,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A model is wrong.
+    #[error("models.{name}: {why}")]
+    Model {
+        /// Its name.
+        name: Box<str>,
+        /// What is wrong.
+        why: ModelError,
+    },
+    /// TLS cannot be set up.
+    #[error("tls: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+pub(crate) struct Shared {
+    client: Client,
+    models: BTreeMap<Box<str>, Model>,
+    reads: Reads,
+    contexts: RefCell<Contexts>,
+    deltas: Deltas,
+    commands: Rc<dyn Fn(Command)>,
+    open: RefCell<Open>,
+    refused: Arc<AtomicU64>,
+}
+
+/// A net core's calls out. Cheap to clone; not `Send`.
+#[derive(Clone)]
+pub struct Outbound(Rc<Shared>);
+
+impl OutConfig {
+    /// Checks `security.outbound.allow` and `models`, reads the models' keys and the system's
+    /// roots. `env` gives environment variables.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn new<S: AsRef<str>>(
+        allow: &[S],
+        models: &BTreeMap<Box<str>, ModelConfig>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<OutConfig, SetupError> {
+        let guard = Guard::parse(allow).map_err(|(place, why)| SetupError::Allow { place, why })?;
+        let mut prepared = BTreeMap::new();
+        for (name, config) in models {
+            let model = Prepared::new(config, env);
+            let model = model.map_err(|why| SetupError::Model { name: name.clone(), why })?;
+            prepared.insert(name.clone(), model);
+        }
+        let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
+        let refused = Arc::default();
+        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max, refused })
+    }
+
+    /// Calls that the guard refused so far, of all net cores with this configuration.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a model of that name.
+    #[must_use]
+    pub fn has_model(&self, name: &str) -> bool {
+        self.models.contains_key(name)
+    }
+}
+
+impl Outbound {
+    /// The calls out of one net core, with pools of their own.
+    ///
+    /// # Errors
+    /// [`SetupError::Model`].
+    pub fn new(config: &OutConfig, ports: Ports) -> Result<Outbound, SetupError> {
+        let mut models = BTreeMap::new();
+        for (name, prepared) in &config.models {
+            let model = Model::new(prepared, &config.guard, &config.tls);
+            let model = model.map_err(|why| SetupError::Model { name: name.clone(), why })?;
+            models.insert(name.clone(), model);
+        }
+        Ok(Outbound(Rc::new(Shared {
+            client: Client::new(config.guard.clone(), &config.tls),
+            models,
+            reads: ports.reads,
+            contexts: RefCell::new(Contexts::new(config.context_bytes_max)),
+            deltas: ports.deltas,
+            commands: ports.commands,
+            open: RefCell::new(HashMap::new()),
+            refused: Arc::clone(&config.refused),
+        })))
+    }
+
+    /// Begins a call; its outcome goes to [`Ports::commands`] when it is there.
+    ///
+    /// Panics outside of a `LocalSet`.
+    pub fn call(&self, call: Box<Call>) {
+        let (task, fence, step) = (call.task, call.fence, call.step);
+        let shared = Rc::clone(&self.0);
+        let running = tokio::task::spawn_local(async move {
+            let outcome = perform(&shared, &call).await;
+            shared.forget(task, fence, step);
+            (shared.commands)(Command::Outcome { task, fence, step, outcome });
+        });
+        let mut open = self.0.open.borrow_mut();
+        open.entry((task, fence)).or_default().push((step, running.abort_handle()));
+    }
+
+    /// Drops the calls of this task with this fence: sockets close, nothing is sent back.
+    pub fn abort(&self, task: TaskId, fence: Fence) {
+        let calls = self.0.open.borrow_mut().remove(&(task, fence));
+        for (_, running) in calls.unwrap_or_default() {
+            running.abort();
+        }
+    }
+
+    /// Calls under way.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.open.borrow().values().map(Vec::len).sum()
+    }
+}
+
+impl Shared {
+    fn forget(&self, task: TaskId, fence: Fence, step: Step) {
+        let mut open = self.open.borrow_mut();
+        let Some(calls) = open.get_mut(&(task, fence)) else { return };
+        calls.retain(|(of, _)| *of != step);
+        if calls.is_empty() {
+            open.remove(&(task, fence));
+        }
+    }
+}
+
+/// Makes one call within its time-out.
+async fn perform(shared: &Shared, call: &Call) -> Outcome {
+    let sent = Sent::default();
+    let limit = Duration::from_millis(call.timeout_ms);
+    let done = tokio::time::timeout(limit, run(shared, call, &sent)).await;
+    let done = done.unwrap_or_else(|_| {
+        Err(CallError::Timeout { timeout_ms: call.timeout_ms, maybe_done: sent.get() })
+    });
+    done.unwrap_or_else(|error| {
+        let step = call.step.0;
+        if let CallError::Refused { .. } = error {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(target: "net", task = %call.task, step, %error, "call refused");
+        }
+        tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
+        error.outcome()
+    })
+}
+
+async fn run(shared: &Shared, call: &Call, sent: &Sent) -> Result<Outcome, CallError> {
+    match &call.work {
+        Work::Http { input } => http::run(shared, call, input, sent).await,
+        Work::Tool { tool, arguments } => tool::run(shared, call, *tool, arguments, sent).await,
+        Work::Model { input, iteration, context } => {
+            let asked = Asked { input, iteration: *iteration, context };
+            model::run(shared, call, &asked, sent).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

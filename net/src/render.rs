@@ -1,0 +1,204 @@
+//! What clients get: tasks and usage in the shapes of DESIGN §6, written straight into one buffer.
+
+use crate::body::OutBody;
+use crate::json::{push_micros, push_opt_str, push_str, push_u64};
+use crate::problem::Problem;
+use crate::reads::Reads;
+use crate::route::Response;
+use crate::time::{push_opt_time, push_time};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use no_engine::id::TaskId;
+use no_engine::payload::Payload;
+use no_engine::task::{Task, TaskError, Usage, Waiting};
+
+/// Largest answer that a list or a page of steps is filled to, in bytes, unless its first item alone
+/// is larger.
+pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A JSON response.
+#[must_use]
+pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(OutBody::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A task as a JSON response.
+///
+/// # Errors
+/// 500 when a large payload cannot be read.
+pub async fn task_response(
+    reads: &Reads,
+    status: StatusCode,
+    mut task: Task,
+) -> Result<Response, Problem> {
+    resolve_task(reads, &mut task).await?;
+    let mut body = Vec::with_capacity(task_bytes(&task));
+    push_task(&mut body, &task);
+    Ok(json(status, body))
+}
+
+/// Roughly how long a task is in JSON.
+#[must_use]
+pub fn task_bytes(task: &Task) -> usize {
+    640 + task.input.bytes_len() + task.output.as_ref().map_or(0, Payload::bytes_len)
+}
+
+/// Reads in the bytes of large payloads.
+///
+/// # Errors
+/// 500 when they cannot be read.
+pub async fn resolve_task(reads: &Reads, task: &mut Task) -> Result<(), Problem> {
+    resolve(reads, task.id, &mut task.input).await?;
+    if let Some(output) = &mut task.output {
+        resolve(reads, task.id, output).await?;
+    }
+    Ok(())
+}
+
+/// Reads in the bytes of a payload, if they are not at hand.
+///
+/// # Errors
+/// 500 when they cannot be read.
+pub async fn resolve(reads: &Reads, id: TaskId, payload: &mut Payload) -> Result<(), Problem> {
+    if payload.bytes().is_some() {
+        return Ok(());
+    }
+    let read = reads.resolve(id, payload).await.map_err(|why| Problem::internal(&why))?;
+    if let Payload::Blob { bytes, .. } = payload {
+        *bytes = Some(read);
+    }
+    Ok(())
+}
+
+/// Appends a payload as it came; the caller has resolved it.
+pub fn push_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
+    out.extend_from_slice(payload.and_then(Payload::bytes).unwrap_or(b"null"));
+}
+
+/// Appends a name and a colon, after a comma.
+pub fn push_key(out: &mut Vec<u8>, key: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// Appends a task.
+pub fn push_task(out: &mut Vec<u8>, task: &Task) {
+    out.extend_from_slice(br#"{"id":"#);
+    push_id(out, task.id);
+    push_key(out, "agent");
+    push_str(out, &task.agent);
+    push_key(out, "state");
+    push_str(out, task.state.name());
+    push_key(out, "input");
+    push_payload(out, Some(&task.input));
+    push_key(out, "output");
+    push_payload(out, task.output.as_ref());
+    push_key(out, "error");
+    push_opt_error(out, task.error.as_deref());
+    push_key(out, "waiting");
+    push_opt_waiting(out, task.waiting.as_deref());
+    push_key(out, "attempt");
+    push_u64(out, u64::from(task.attempt.0));
+    push_key(out, "max_attempts");
+    push_u64(out, u64::from(task.max_attempts));
+    push_key(out, "priority");
+    push_u64(out, u64::from(task.priority));
+    push_key(out, "fairness_key");
+    push_opt_str(out, task.fairness_key.as_deref());
+    push_key(out, "tags");
+    push_tags(out, task.tags.as_deref().unwrap_or_default());
+    push_key(out, "tenant");
+    push_str(out, &task.tenant);
+    push_key(out, "usage");
+    push_usage(out, &task.usage);
+    push_key(out, "created_at");
+    push_time(out, task.created_at);
+    push_key(out, "run_at");
+    push_time(out, task.run_at);
+    push_key(out, "started_at");
+    push_opt_time(out, task.started_at);
+    push_key(out, "ended_at");
+    push_opt_time(out, task.ended_at);
+    out.push(b'}');
+}
+
+/// Appends an id.
+pub fn push_id(out: &mut Vec<u8>, id: TaskId) {
+    let hex = b"0123456789abcdef";
+    out.push(b'"');
+    for (i, byte) in id.to_bytes().into_iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        out.push(hex[usize::from(byte >> 4)]);
+        out.push(hex[usize::from(byte & 0xf)]);
+    }
+    out.push(b'"');
+}
+
+/// Appends `{code,message,retryable}`.
+pub fn push_error(out: &mut Vec<u8>, error: &TaskError) {
+    out.extend_from_slice(br#"{"code":"#);
+    push_str(out, &error.code);
+    push_key(out, "message");
+    push_str(out, &error.message);
+    push_key(out, "retryable");
+    push_bool(out, error.retryable);
+    out.push(b'}');
+}
+
+/// Appends an error, or `null`.
+pub fn push_opt_error(out: &mut Vec<u8>, error: Option<&TaskError>) {
+    match error {
+        Some(error) => push_error(out, error),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// Appends `{reason,name,until}`, or `null`.
+pub fn push_opt_waiting(out: &mut Vec<u8>, waiting: Option<&Waiting>) {
+    let Some(waiting) = waiting else {
+        out.extend_from_slice(b"null");
+        return;
+    };
+    out.extend_from_slice(br#"{"reason":"#);
+    push_str(out, waiting.reason.name());
+    push_key(out, "name");
+    push_opt_str(out, waiting.name.as_deref());
+    push_key(out, "until");
+    push_opt_time(out, waiting.until);
+    out.push(b'}');
+}
+
+/// Appends `{iterations,input_tokens,output_tokens,cost_usd}`.
+pub fn push_usage(out: &mut Vec<u8>, usage: &Usage) {
+    out.extend_from_slice(br#"{"iterations":"#);
+    push_u64(out, u64::from(usage.iterations));
+    push_key(out, "input_tokens");
+    push_u64(out, usage.input_tokens);
+    push_key(out, "output_tokens");
+    push_u64(out, usage.output_tokens);
+    push_key(out, "cost_usd");
+    push_micros(out, usage.cost_micro_usd);
+    out.push(b'}');
+}
+
+/// Appends `true` or `false`.
+pub fn push_bool(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+fn push_tags(out: &mut Vec<u8>, tags: &[Box<str>]) {
+    out.push(b'[');
+    for (i, tag) in tags.iter().enumerate() {
+        if 0 < i {
+            out.push(b',');
+        }
+        push_str(out, tag);
+    }
+    out.push(b']');
+}

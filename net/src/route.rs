@@ -1,0 +1,218 @@
+//! The table of routes, and what happens to a request before and after its handler: look-up, method,
+//! token, permission; then the count, the latency and the problem body.
+
+use crate::body::{InBody, OutBody};
+use crate::core::Core;
+use crate::extract::Request;
+use crate::problem::{Code, Problem};
+use crate::stats::RouteStats;
+use crate::time;
+use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method};
+use no_auth::{Permission, Principal};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A response of ours.
+pub type Response = hyper::Response<OutBody>;
+/// What a handler gives.
+pub type Outcome = Result<Response, Problem>;
+/// A handler under way.
+pub type LocalFuture = Pin<Box<dyn Future<Output = Outcome>>>;
+/// A handler.
+pub type Handler = Rc<dyn Fn(Request) -> LocalFuture>;
+
+/// Who may call a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// A principal with this permission.
+    Needs(Permission),
+}
+
+struct Route {
+    method: Method,
+    access: Access,
+    handler: Handler,
+    stats: Arc<RouteStats>,
+}
+
+#[derive(Default)]
+struct Path {
+    routes: Vec<Route>,
+}
+
+/// All routes of a net core.
+pub struct Router {
+    core: Rc<Core>,
+    paths: matchit::Router<usize>,
+    by_path: Vec<Path>,
+    patterns: Vec<String>,
+}
+
+/// Makes a handler of an async function.
+pub fn handler<F, Fut>(function: F) -> Handler
+where
+    F: Fn(Request) -> Fut + 'static,
+    Fut: Future<Output = Outcome> + 'static,
+{
+    Rc::new(move |request| Box::pin(function(request)))
+}
+
+impl Router {
+    /// A table without routes.
+    #[must_use]
+    pub fn new(core: Rc<Core>) -> Router {
+        Router { core, paths: matchit::Router::new(), by_path: Vec::new(), patterns: Vec::new() }
+    }
+
+    /// Adds a route. `pattern` is matchit's: `/v1/tasks/{id}`, `/console/{*rest}`.
+    ///
+    /// Panics when the route stands already or the pattern is not one: the table is written by us.
+    pub fn mount(&mut self, method: Method, pattern: &str, access: Access, handler: Handler) {
+        let index = match self.patterns.iter().position(|known| known == pattern) {
+            Some(index) => index,
+            None => {
+                let index = self.by_path.len();
+                let inserted = self.paths.insert(pattern, index);
+                assert!(inserted.is_ok(), "{pattern} is no pattern, or collides with another");
+                self.by_path.push(Path::default());
+                self.patterns.push(pattern.to_owned());
+                index
+            }
+        };
+        let path = &mut self.by_path[index];
+        assert!(path.routes.iter().all(|route| route.method != method), "{method} {pattern} twice");
+        let stats = self.core.stats.route(method.as_str(), pattern);
+        path.routes.push(Route { method, access, handler, stats });
+    }
+
+    /// The core that the handlers work with.
+    #[must_use]
+    pub fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+
+    /// Answers one request. Never fails: a problem is an answer.
+    pub async fn serve(&self, parts: Parts, body: InBody) -> Response {
+        let begun = Instant::now();
+        let _in_flight = self.core.stats.begin();
+        let path = parts.uri.path().to_owned();
+        let (outcome, stats) = match self.find(&parts.method, &path) {
+            Ok((route, params)) => {
+                let outcome = self.call(route, parts, params, body).await;
+                (outcome, &route.stats)
+            }
+            Err(problem) => (Err(problem), self.core.stats.unmatched()),
+        };
+        let response = outcome.unwrap_or_else(|problem| problem.response(&path));
+        stats.record(response.status().as_u16(), begun.elapsed());
+        response
+    }
+
+    async fn call(
+        &self,
+        route: &Route,
+        parts: Parts,
+        params: Vec<String>,
+        body: InBody,
+    ) -> Outcome {
+        log_trace(&parts);
+        let principal = match route.access {
+            Access::Open => None,
+            Access::Needs(permission) => Some(self.authorise(&parts.headers, permission)?),
+        };
+        let core = Rc::clone(&self.core);
+        (route.handler)(Request { core, parts, params, principal, body }).await
+    }
+
+    fn find(&self, method: &Method, path: &str) -> Result<(&Route, Vec<String>), Problem> {
+        let found = self.paths.at(path).map_err(|_| Problem::new(Code::NotFound, ""))?;
+        let routes = &self.by_path[*found.value].routes;
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let Some(route) = routes.iter().find(|route| route.method == wanted) else {
+            let names: Vec<_> = routes.iter().map(|route| route.method.as_str()).collect();
+            let mut problem = Problem::new(Code::MethodNotAllowed, "");
+            problem.allow = Some(names.join(", ").into());
+            return Err(problem);
+        };
+        let params = found.params.iter().map(|(_, value)| crate::extract::percent_decoded(value));
+        let params = params.collect::<Option<Vec<String>>>();
+        Ok((route, params.ok_or_else(|| Problem::new(Code::NotFound, ""))?))
+    }
+
+    fn authorise(&self, headers: &HeaderMap, needed: Permission) -> Result<Principal, Problem> {
+        let Some(verify) = &self.core.verify else { return Ok(Principal::unchecked()) };
+        let denied = |why: &'static str| Problem::new(Code::Unauthenticated, why);
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| denied("no bearer token"))?;
+        let bearer = header.to_str().ok().and_then(bearer_of);
+        let bearer = bearer.ok_or_else(|| denied("the Authorization header is no bearer token"))?;
+        let principal = verify(bearer, time::wall().0 / 1_000).map_err(|why| {
+            tracing::info!(target: "auth", %why, "a token was refused");
+            denied("the token was not accepted")
+        })?;
+        if !principal.may(needed) {
+            let (subject, permission) = (&principal.subject, needed.name());
+            tracing::info!(target: "rbac", %subject, permission, "denied");
+            return Err(Problem::new(Code::Forbidden, format!("{permission} is needed")));
+        }
+        Ok(principal)
+    }
+}
+
+/// The token of a `Bearer` header; the scheme's name is case-insensitive (RFC 9110).
+fn bearer_of(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Logs a W3C trace context, where somebody listens at that level.
+fn log_trace(parts: &Parts) {
+    if !tracing::enabled!(target: "http", tracing::Level::DEBUG) {
+        return;
+    }
+    let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let (trace_id, parent_id) = trace.and_then(trace_of).unwrap_or_default();
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
+}
+
+/// Trace id and parent id of a `traceparent` header (W3C Trace Context, 2021).
+fn trace_of(header: &str) -> Option<(&str, &str)> {
+    let mut fields = header.split('-');
+    let (version, trace, parent) = (fields.next()?, fields.next()?, fields.next()?);
+    let is_hex = |text: &str, len: usize| {
+        text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let is_known = is_hex(version, 2) && version != "ff" && is_hex(trace, 32) && is_hex(parent, 16);
+    (is_known && fields.next().is_some()).then_some((trace, parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_read_or_left() {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let header = format!("00-{trace}-b7ad6b7169203331-01");
+        assert_eq!(trace_of(&header), Some((trace, "b7ad6b7169203331")));
+        for bad in
+            ["", "00", "00-x-y-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
+        {
+            assert_eq!(trace_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bearer_headers() {
+        assert_eq!(bearer_of("Bearer abc"), Some("abc"));
+        assert_eq!(bearer_of("bearer abc"), Some("abc"));
+        assert_eq!(bearer_of("Basic abc"), None);
+        assert_eq!(bearer_of("Bearer"), None);
+    }
+}

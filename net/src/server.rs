@@ -1,0 +1,280 @@
+//! The accept loop: connections, their limits and time-outs, and the drain.
+//!
+//! One listener, HTTP/1.1 with keep-alive and pipelining or HTTP/2 by prior knowledge: the first bytes
+//! tell which. Everything here runs on the net core's one thread.
+
+use crate::body::{InBody, OutBody};
+use crate::conn::{Coarse, ConnState, Io, Order, Patience};
+use crate::core::{Phase, PhaseReceiver};
+use crate::route::{Response, Router};
+use crate::stats::Connected;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+/// Open connections of one net core.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Largest head of a request, in bytes; it has at most 100 headers, as hyper keeps to by itself.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Requests under way on one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 256;
+/// How long a connection may take.
+pub const PATIENCE: Patience = Patience { head_ms: 5_000, idle_ms: 75_000, write_ms: 30_000 };
+/// Time between two looks at all connections, in ms.
+const SWEEP_MS: u64 = 500;
+/// Wait after an accept that failed for want of file handles, in ms.
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// What a client gets that finds [`CONNECTIONS_MAX`] before it.
+const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 103\r\n\r\n\
+{\"type\":\"urn:no:problem:queue_full\",\"title\":\"Too many connections\",\"status\":503,\
+\"code\":\"queue_full\"}";
+
+/// How HTTP/2 begins (RFC 9113, 3.4); no HTTP/1 method begins like this.
+const PREFACE: &[u8] = b"PRI ";
+
+/// Bounds that a test or a configuration may set lower.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Open connections.
+    pub connections_max: usize,
+    /// How long a connection may take.
+    pub patience: Patience,
+}
+
+impl Default for ServerLimits {
+    fn default() -> ServerLimits {
+        ServerLimits { connections_max: CONNECTIONS_MAX, patience: PATIENCE }
+    }
+}
+
+type Open = Rc<RefCell<Vec<Weak<ConnState>>>>;
+
+/// Serves until the phase is [`Phase::Stopping`] and what was under way is done.
+///
+/// # Errors
+/// When the reactor does not take the listener.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    router: Rc<Router>,
+    limits: ServerLimits,
+    mut phase: PhaseReceiver,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let clock = Coarse::default();
+    let open = Open::default();
+    let sweep = sweep(Rc::clone(&clock), Rc::clone(&open), limits.patience);
+    let sweep = AbortOnDrop(tokio::task::spawn_local(sweep));
+    {
+        let accepting = accept(&listener, &router, &limits, &clock, &open);
+        tokio::select! {
+            () = accepting => {}
+            // Nobody who could say so is there any more: that is a stop as well.
+            _ = phase.wait_for(|now| Phase::Draining <= *now) => {}
+        }
+    }
+    drop(listener);
+    let _ = phase.wait_for(|now| Phase::Stopping <= *now).await;
+    finish(&open).await;
+    drop(sweep);
+    Ok(())
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    router: &Rc<Router>,
+    limits: &ServerLimits,
+    clock: &Coarse,
+    open: &Open,
+) {
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Out of file handles, or the peer is gone already; the listener itself is sound.
+                tracing::warn!(target: "http", %error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                continue;
+            }
+        };
+        let stats = &router.core().stats;
+        if limits.connections_max as u64 <= stats.connections() {
+            stats.connection_refused();
+            let _ = socket.try_write(REFUSED);
+            continue;
+        }
+        let connected = stats.connected();
+        let _ = socket.set_nodelay(true);
+        let state = ConnState::new(Rc::clone(clock));
+        open.borrow_mut().push(Rc::downgrade(&state));
+        tokio::task::spawn_local(connection(socket, state, Rc::clone(router), connected));
+    }
+}
+
+/// Moves the coarse clock, and ends connections that take too long.
+async fn sweep(clock: Coarse, open: Open, patience: Patience) {
+    let begun = Instant::now();
+    let mut every = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        clock.set(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        open.borrow_mut().retain(|state| match state.upgrade() {
+            Some(state) => {
+                if state.is_overdue(&patience) {
+                    state.order(Order::Close);
+                }
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// Has every connection finish what is under way, and waits until all are closed.
+async fn finish(open: &Open) {
+    loop {
+        let mut is_open = false;
+        for state in open.borrow().iter().filter_map(Weak::upgrade) {
+            state.order(Order::Finish);
+            is_open = true;
+        }
+        if !is_open {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn connection(
+    socket: TcpStream,
+    state: Rc<ConnState>,
+    router: Rc<Router>,
+    _connected: Connected,
+) {
+    let Some(is_http2) = speaks_http2(&socket, &state).await else { return };
+    let service = OurService { router, state: Rc::clone(&state) };
+    let io = TokioIo::new(Io { socket, state: Rc::clone(&state) });
+    if is_http2 {
+        state.multiplexed();
+        let conn = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .serve_connection(io, service);
+        let mut conn = pin!(conn);
+        drive(&state, conn.as_mut(), |conn| conn.graceful_shutdown()).await;
+    } else {
+        let conn = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_header_size(HEAD_BYTES_MAX)
+            .pipeline_flush(true)
+            .serve_connection(io, service);
+        let mut conn = pin!(conn);
+        drive(&state, conn.as_mut(), |conn| conn.graceful_shutdown()).await;
+    }
+}
+
+/// Polls a connection to its end, or until it is ordered to close.
+async fn drive<C>(state: &ConnState, mut conn: Pin<&mut C>, finish: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut is_finishing = false;
+    poll_fn(|cx| {
+        match state.poll_order(cx) {
+            Order::Go => {}
+            Order::Finish if is_finishing => {}
+            Order::Finish => {
+                is_finishing = true;
+                finish(conn.as_mut());
+            }
+            Order::Close => return Poll::Ready(()),
+        }
+        conn.as_mut().poll(cx).map(|result| {
+            if let Err(error) = result {
+                tracing::debug!(target: "http", %error, "a connection ended");
+            }
+        })
+    })
+    .await;
+}
+
+/// Looks at the first bytes without taking them; `None` when none come, or we are ordered to close.
+async fn speaks_http2(socket: &TcpStream, state: &ConnState) -> Option<bool> {
+    let mut first = [0_u8; PREFACE.len()];
+    loop {
+        let ordered = poll_fn(|cx| match state.poll_order(cx) {
+            Order::Go => Poll::Pending,
+            Order::Finish | Order::Close => Poll::Ready(()),
+        });
+        let len = tokio::select! {
+            biased;
+            () = ordered => return None,
+            peeked = socket.peek(&mut first) => peeked.ok()?,
+        };
+        if len == 0 {
+            return None;
+        }
+        if len == PREFACE.len() || first[..len] != PREFACE[..len] {
+            return Some(first[..len] == *PREFACE);
+        }
+        // Less than four bytes that may yet become a preface; a peek does not wait for more.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Runs what hyper spawns for HTTP/2 on this thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+struct OurService {
+    router: Rc<Router>,
+    state: Rc<ConnState>,
+}
+
+impl Service<hyper::Request<Incoming>> for OurService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>>>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let in_flight = self.state.begin();
+        let router = Rc::clone(&self.router);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let response = router.serve(parts, InBody::Socket(body)).await;
+            Ok(response.map(|body: OutBody| body.busy(in_flight)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

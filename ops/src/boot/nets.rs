@@ -1,0 +1,162 @@
+//! Starts the net cores: each a pinned thread with a single-threaded runtime, its listener, its routes
+//! and its calls out.
+
+use super::links::NetEnds;
+use super::outside::Outside;
+use super::shards::{pin, spawn};
+use crate::error::{Error, Result};
+use crate::vitals::Vitals;
+use crate::{demo, health, monitor};
+use no_auth::{KeySet, Verifier};
+use no_engine::command::Command;
+use no_engine::doorbell::Bell;
+use no_engine::id::NetId;
+use no_net::out::{OutConfig, Outbound, Ports};
+use no_net::reads::{self, ReaderLink};
+use no_net::server::ServerLimits;
+use no_net::stats::HttpStats;
+use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use tokio::runtime;
+use tokio::task::LocalSet;
+
+/// Routes beside the usual ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extra {
+    /// None.
+    None,
+    /// The sample tool of `no dev`.
+    Demo,
+}
+
+/// What every net core is built from.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) registry: Arc<Registry>,
+    pub(super) out: OutConfig,
+    pub(super) keys: Option<KeySet>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) stats: Vec<Arc<HttpStats>>,
+    pub(super) ordered: NetOrdered,
+    pub(super) reader_bell: Bell,
+    pub(super) partitions: u16,
+    pub(super) connections_max: usize,
+    pub(super) is_metrics_open: bool,
+    pub(super) seed: u64,
+    pub(super) extra: Extra,
+}
+
+/// The thread of one net core.
+pub struct NetThread(JoinHandle<Result<()>>);
+
+impl NetThread {
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Why it ended other than as told.
+    pub fn join(self) -> Result<()> {
+        let gone = || Error::Outbound { why: "a net core's thread is gone".into() };
+        self.0.join().unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// The threads, and their links to the reader.
+pub(super) struct Nets {
+    pub(super) threads: Vec<NetThread>,
+    pub(super) reader_links: Vec<ReaderLink>,
+}
+
+/// Starts one net core for each listener.
+///
+/// # Errors
+/// When a thread cannot be started or a net core cannot be set up.
+pub(super) fn start(
+    plan: &Plan,
+    ends: Vec<NetEnds>,
+    listeners: Vec<TcpListener>,
+    cores: &[Option<usize>],
+) -> Result<Nets> {
+    assert_eq!(ends.len(), listeners.len(), "a listener for each net core");
+    let (made, links) = mpsc::channel();
+    let mut threads = Vec::new();
+    for (number, (ends, listener)) in ends.into_iter().zip(listeners).enumerate() {
+        let (plan, made) = (plan.clone(), made.clone());
+        let core = cores.get(number).copied().flatten();
+        let net = NetId(number as u16);
+        threads.push(NetThread(spawn(&format!("no-net-{number}"), move || {
+            pin(core);
+            let shard_bells = ends.shard_bells.clone();
+            let ended = run(&plan, net, ends, listener, &made);
+            // The shards end when all net cores are gone; they may be asleep.
+            shard_bells.iter().for_each(Bell::ring);
+            ended
+        })?));
+    }
+    drop(made);
+    let reader_links = threads.iter().map_while(|_| links.recv().ok()).collect();
+    Ok(Nets { threads, reader_links })
+}
+
+fn run(
+    plan: &Plan,
+    net: NetId,
+    ends: NetEnds,
+    listener: TcpListener,
+    made: &mpsc::Sender<ReaderLink>,
+) -> Result<()> {
+    let failed = |source| Error::File { path: "the net core's runtime".into(), source };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (reads, reader_link) = reads::link(plan.reader_bell.clone(), ends.door.bell.clone());
+    let _ = made.send(reader_link);
+    let bell = ends.door.eventfd.try_clone().map_err(failed)?;
+    let keys = plan.keys.clone();
+    let parts = NetCoreParts {
+        net,
+        shards: ends.shards,
+        partitions: plan.partitions,
+        reads: reads.clone(),
+        sleeper: ends.door.sleeper,
+        bell,
+        agents: Arc::clone(&plan.registry),
+        stats: Arc::clone(&plan.stats[usize::from(net.0)]),
+        ordered: plan.ordered.clone(),
+        verify: keys.map(|keys| {
+            let verifier = Verifier::new(keys);
+            let verify: no_net::core::Verify = Box::new(move |token, now| verifier.verify(token, now));
+            verify
+        }),
+        seed: plan.seed ^ u64::from(net.0) << 48,
+    };
+    let mut core = NetCore::new(parts);
+    health::mount(core.router(), &plan.vitals);
+    let shown = monitor::Shown {
+        vitals: Arc::clone(&plan.vitals),
+        stats: plan.stats.clone(),
+        is_open: plan.is_metrics_open,
+    };
+    monitor::mount(core.router(), shown);
+    if plan.extra == Extra::Demo {
+        demo::mount(core.router());
+    }
+    let (shards, deltas) = (core.shards(), core.deltas());
+    let ports = Ports {
+        reads,
+        commands: Rc::new(move |command: Command| shards.send_outcome(command)),
+        deltas: Rc::new(move |task, step, text| deltas.publish(task, step, text)),
+    };
+    let outbound = Outbound::new(&plan.out, ports)
+        .map_err(|error| Error::Outbound { why: error.to_string() })?;
+    let limits = ServerLimits { connections_max: plan.connections_max, ..ServerLimits::default() };
+    let local = LocalSet::new();
+    let served = core.run(listener, limits, Box::new(Outside(outbound)));
+    runtime.block_on(local.run_until(served)).map_err(failed)
+}

@@ -1,0 +1,197 @@
+//! A running node: what was started, the watch over it, and the reasons to stop.
+
+use super::nets::{self, Extra, Nets};
+use super::{links, shards, store};
+use crate::config::Config;
+use crate::cores::{self, Eventfd, SystemClock};
+use crate::drain::{self, Parts};
+use crate::error::{Error, Result};
+use crate::vitals::{Stage, Vitals};
+use no_auth::{KeySet, LocalKey};
+use no_engine::doorbell::{Bell, Sleeper, doorbell};
+use no_engine::machine::LastStop;
+use no_engine::port::Clock as _;
+use no_net::out::OutConfig;
+use no_net::out::model::config::ModelConfig;
+use no_net::reads::{self, ReaderLink};
+use no_net::stats::HttpStats;
+use no_net::{NetOrders, Registry};
+use no_storage::Store;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The reader thread looks for its end at least this often.
+const READER_PAUSE: Duration = Duration::from_millis(500);
+
+/// A started node.
+pub struct Node {
+    parts: Parts,
+    drain_timeout: Duration,
+    url: String,
+}
+
+/// The reader thread and what stops it.
+pub struct ReaderThread {
+    thread: JoinHandle<()>,
+    bell: Bell,
+    is_over: Arc<AtomicBool>,
+}
+
+impl ReaderThread {
+    /// Ends the thread.
+    pub fn stop(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.bell.ring();
+        // It panics only where it ends the process.
+        let _ = self.thread.join();
+    }
+}
+
+impl Node {
+    /// Starts everything: store, shards, net cores.
+    ///
+    /// # Errors
+    /// Whatever part could not start; what had started ends with the process.
+    pub fn start(config: &Config, listeners: Vec<TcpListener>, extra: Extra) -> Result<Node> {
+        let engine = &config.engine;
+        let clock = SystemClock::start();
+        let mut store = store::open(config)?;
+        let keys = keys(config, &clock)?;
+        let out = outbound(config)?;
+        let registry = registry(config, &store)?;
+        let seed = seed(&clock);
+        let (shard_ends, net_ends) =
+            links::make(engine.shards, engine.net_cores).map_err(out_of_files)?;
+        let (net_cores, shard_cores) = placed(config);
+        let last_stop = if store.was_clean() { LastStop::Clean } else { LastStop::Crash };
+        let plan = shards::Plan { config, registry: &registry, clock, last_stop, seed };
+        let shards = shards::start(&plan, &mut store, shard_ends, &shard_cores)?;
+        let vitals = Arc::new(Vitals::new(
+            shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect(),
+            clock,
+            &engine.data_dir,
+            engine.disk_reserve_bytes,
+        ));
+        let (orders, ordered) = NetOrders::new();
+        let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
+        let url = format!("http://{}", super::listen::address(&listeners)?);
+        let plan = nets::Plan {
+            registry,
+            out,
+            keys,
+            vitals: Arc::clone(&vitals),
+            stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
+            ordered,
+            reader_bell: reader_bell.clone(),
+            partitions: engine.partitions,
+            connections_max: config.service.connections_max,
+            is_metrics_open: config.security.is_metrics_open,
+            seed,
+            extra,
+        };
+        let nets = nets::start(&plan, net_ends, listeners, &net_cores)?;
+        let Nets { threads: nets, reader_links } = nets;
+        let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
+        let checkpoints = store.checkpoints().map_err(store::refused)?;
+        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store };
+        let node = Node { parts, drain_timeout: config.service.drain_timeout, url };
+        node.parts.vitals.enter(Stage::Ready);
+        tracing::info!(target: "no", listening = true, url = node.url, "listening");
+        Ok(node)
+    }
+
+    /// Watches over the node until a signal or a failed disk, then drains it.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a shard's journal failed.
+    pub fn run_until_stopped(self) -> Result<()> {
+        drain::run(self.parts, self.drain_timeout)
+    }
+}
+
+fn keys(config: &Config, clock: &SystemClock) -> Result<Option<KeySet>> {
+    let data_dir = &config.engine.data_dir;
+    let key = LocalKey::open_or_create(data_dir)?;
+    key.ensure_admin_token(data_dir, clock.now().wall.0 / 1_000)?;
+    if !config.security.is_rbac_on {
+        tracing::warn!(target: "rbac", "access control is off: anybody who reaches nO may do all");
+        return Ok(None);
+    }
+    Ok(Some(key.key_set()))
+}
+
+fn outbound(config: &Config) -> Result<OutConfig> {
+    let refused = |why: String| Error::Outbound { why };
+    let mut models = BTreeMap::new();
+    for (name, value) in &config.models {
+        let model: ModelConfig = serde_json::from_value(value.clone())
+            .map_err(|error| refused(format!("models.{name}: {error}")))?;
+        models.insert(Box::from(name.as_str()), model);
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    OutConfig::new(&config.security.outbound_allow, &models, &env)
+        .map_err(|error| refused(error.to_string()))
+}
+
+fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
+    let models: BTreeSet<Arc<str>> = config.models.keys().map(|name| name.as_str().into()).collect();
+    let rows = store::agents(store, config)?;
+    for row in &rows {
+        if let Some(model) = row.agent.model.as_ref().filter(|model| !models.contains(*model)) {
+            let (agent, model) = (&row.name, model);
+            tracing::warn!(target: "agent", %agent, %model, "its model is not configured");
+        }
+    }
+    Ok(Arc::new(Registry::new(models, rows)))
+}
+
+/// A seed that differs at each start: only ids and jitter come of it, no secret.
+fn seed(clock: &SystemClock) -> u64 {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = nanos.map_or(0, |nanos| nanos.as_nanos() as u64);
+    no_engine::rng::Rng::new(nanos ^ u64::from(std::process::id()) << 32 ^ clock.micros()).next_u64()
+}
+
+/// Which core each net core and each shard is pinned to.
+fn placed(config: &Config) -> (Vec<Option<usize>>, Vec<Option<usize>>) {
+    let engine = &config.engine;
+    let (nets, shards) = (usize::from(engine.net_cores), usize::from(engine.shards));
+    let available = cores::available();
+    if !engine.pin_cores {
+        return (vec![None; nets], vec![None; shards]);
+    }
+    let core = |i: usize| Some(available[i % available.len()]);
+    ((0..nets).map(core).collect(), (nets..nets + shards).map(core).collect())
+}
+
+fn reader_door() -> Result<(Bell, Sleeper, Eventfd)> {
+    let eventfd = Eventfd::new().map_err(out_of_files)?;
+    let (bell, sleeper) = doorbell(Box::new(eventfd.clone()));
+    Ok((bell, sleeper, eventfd))
+}
+
+fn start_reader(
+    store: &Store,
+    links: Vec<ReaderLink>,
+    bell: Bell,
+    sleeper: Sleeper,
+    eventfd: Eventfd,
+) -> Result<ReaderThread> {
+    let mut reader = store.reader().map_err(store::refused)?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&is_over);
+    let thread = shards::spawn("no-reader", move || {
+        let block = || eventfd.block(Some(READER_PAUSE));
+        let stop = || theirs.load(Ordering::Relaxed);
+        reads::run_reader(&mut reader, links, &sleeper, block, stop);
+    })?;
+    Ok(ReaderThread { thread, bell, is_over })
+}
+
+fn out_of_files(source: std::io::Error) -> Error {
+    Error::File { path: "eventfd".into(), source }
+}

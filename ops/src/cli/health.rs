@@ -1,0 +1,76 @@
+//! `no health`: for people, probes and scripts.
+
+use super::Console;
+use super::options::ClientOptions;
+use super::output::{cell, plain};
+use crate::client::Call;
+use crate::error::{Error, Result};
+use clap::Args;
+use serde_json::{Value, json};
+
+/// Options of `no health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  no health
+  no health --ready && echo takes work
+  no health --detailed --json
+
+Exit code 0 when healthy, 1 when not or when nothing answers.")]
+pub(crate) struct Health {
+    /// Only whether the process answers
+    #[arg(long, conflicts_with_all = ["ready", "detailed"])]
+    live: bool,
+    /// Whether it takes work now
+    #[arg(long, conflicts_with = "detailed")]
+    ready: bool,
+    /// Every check, with latency and last error
+    #[arg(long)]
+    detailed: bool,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+impl Health {
+    /// Runs it.
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
+        let path = match (self.live, self.ready, self.detailed) {
+            (true, _, _) => "/health/live",
+            (_, true, _) => "/health/ready",
+            (_, _, true) => "/health/detailed",
+            _ => "/health",
+        };
+        let (status, text) = self.client.client()?.text(&Call::get(path))?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if body.is_null() && status != 200 && status != 503 {
+            return Err(Error::Answer {
+                url: format!("{}{path}", self.client.url),
+                why: format!("status {status}"),
+            });
+        }
+        if let (401 | 403, Some(code)) = (status, body["code"].as_str()) {
+            let detail = cell(&body["detail"]);
+            return Err(Error::Refused { status, code: code.to_owned(), detail, pointer: None });
+        }
+        if self.client.json {
+            let shown = if body.is_null() { json!({ "status": text.trim() }) } else { body };
+            console.print_json(&shown)?;
+        } else {
+            show(console, status, &body, &text)?;
+        }
+        if status == 200 { Ok(()) } else { Err(Error::Unhealthy) }
+    }
+}
+
+fn show(console: &mut Console, status: u16, body: &Value, text: &str) -> Result<()> {
+    let said = body["status"].as_str().unwrap_or(text.trim());
+    console.print(&format!("{} ({status})", plain(said)))?;
+    let Some(checks) = body["checks"].as_object() else { return Ok(()) };
+    let mut rows = vec![vec!["CHECK".to_owned(), "STATUS".to_owned(), "DETAIL".to_owned()]];
+    for (name, check) in checks {
+        let status = if check.is_string() { cell(check) } else { cell(&check["status"]) };
+        let detail = ["detail", "error", "last_error"].iter().find_map(|key| check[key].as_str());
+        rows.push(vec![plain(name), status, plain(detail.unwrap_or(""))]);
+    }
+    console.print_table(&rows)
+}

@@ -1,0 +1,86 @@
+//! Options that several commands share.
+
+use crate::client::Client;
+use crate::config;
+use crate::error::Result;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// How a client command reaches nO.
+#[derive(Args, Clone)]
+pub(crate) struct ClientOptions {
+    /// Where nO listens
+    #[arg(long, env = "NO_URL", default_value = "http://127.0.0.1:3000", value_name = "URL")]
+    pub url: String,
+    /// Access token; without it the data folder's admin.token is used
+    #[arg(long, env = "NO_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Data folder of a local nO, for its admin.token
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl std::fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientOptions").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl ClientOptions {
+    /// A client with the token that was given, or found.
+    ///
+    /// # Errors
+    /// A URL that cannot be called, or a token file that others may read.
+    pub(super) fn client(&self) -> Result<Client> {
+        let token = match self.token.clone().filter(|token| !token.is_empty()) {
+            Some(token) => Some(token),
+            None => {
+                let dir = data_dir(self.data_dir.as_deref());
+                no_auth::local::read_secret(&dir.join(no_auth::local::ADMIN_TOKEN_FILE))?
+            }
+        };
+        Client::new(&self.url, token.map(|token| token.trim().to_owned()))
+    }
+}
+
+/// The data folder: as named, else as the configuration says, else `data`.
+#[must_use]
+pub(super) fn data_dir(named: Option<&Path>) -> PathBuf {
+    let options = config::Options { data_dir: named.map(PathBuf::from), ..Default::default() };
+    let found = config::read(&options).ok().and_then(|raw| raw.get("engine.dataDir"));
+    let text = found.and_then(|found| found.value.as_str().map(PathBuf::from));
+    text.unwrap_or_else(|| PathBuf::from("data"))
+}
+
+/// Which configuration a command runs with.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConfigOptions {
+    /// Configuration file [env: NO_CONFIG] [default: config/operational.json when it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of store, key and admin token [env: NO_DATA_DIR] [default: data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to listen on [env: NO_SERVICE_HOST] [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub host: Option<String>,
+    /// Port to listen on, 0 for a free one [env: NO_SERVICE_PORT] [default: 3000]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+}
+
+impl ConfigOptions {
+    /// As the configuration reads them.
+    #[must_use]
+    pub(super) fn options(&self) -> config::Options {
+        config::Options {
+            file: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What commands say: lines and tables for people, JSON for machines, a spinner on a terminal.
+
+use crate::error::{Error, Result};
+use indicatif::ProgressBar;
+use serde_json::Value;
+use std::io::Write;
+use std::time::Duration;
+
+/// Where a command's words go.
+pub struct Console {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    has_progress: bool,
+}
+
+impl Console {
+    /// Standard output and error; a spinner when the latter is a terminal.
+    #[must_use]
+    pub fn of_process() -> Console {
+        let (out, err) = (Box::new(std::io::stdout()), Box::new(std::io::stderr()));
+        Console { out, err, has_progress: true }
+    }
+
+    /// Any two places, without a spinner; for tests.
+    #[must_use]
+    pub fn new(out: Box<dyn Write>, err: Box<dyn Write>) -> Console {
+        Console { out, err, has_progress: false }
+    }
+
+    /// Prints one line.
+    ///
+    /// # Errors
+    /// [`Error::File`] when nobody reads it any more.
+    pub fn print(&mut self, line: &str) -> Result<()> {
+        writeln!(self.out, "{line}")
+            .and_then(|()| self.out.flush())
+            .map_err(|source| Error::File { path: "standard output".into(), source })
+    }
+
+    /// Prints JSON, indented.
+    ///
+    /// # Errors
+    /// As [`Console::print`].
+    pub fn print_json(&mut self, value: &Value) -> Result<()> {
+        self.print(&format!("{value:#}"))
+    }
+
+    /// Prints a table with its columns aligned; the first row is the head.
+    ///
+    /// # Errors
+    /// As [`Console::print`].
+    pub fn print_table(&mut self, rows: &[Vec<String>]) -> Result<()> {
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in rows {
+            let cells = row.iter().zip(&widths);
+            let line: String = cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+            self.print(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Says something that is not the result, on standard error.
+    pub fn complain(&mut self, line: &str) {
+        let _ = writeln!(self.err, "{line}");
+    }
+
+    /// A spinner for a wait; nothing when there is no terminal. It ends when it is dropped.
+    #[must_use]
+    pub(super) fn spinner(&self, message: &str) -> Spinner {
+        if !self.has_progress {
+            return Spinner(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner().with_message(message.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Spinner(bar)
+    }
+}
+
+/// A spinner that goes away.
+#[derive(Debug)]
+pub(crate) struct Spinner(ProgressBar);
+
+impl Spinner {
+    /// Says what is being waited for now.
+    pub(super) fn say(&self, message: &str) {
+        self.0.set_message(message.to_owned());
+    }
+
+    /// Prints around it, so that the two do not mix.
+    pub(super) fn pause<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A field as one cell: texts bare, other JSON compact, nothing as `-`; control characters escaped.
+#[must_use]
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => plain(text),
+        other => other.to_string(),
+    }
+}
+
+/// A text that cannot move a terminal's cursor or change its colours.
+#[must_use]
+pub(super) fn plain(text: &str) -> String {
+    let escape = |c: char| match c {
+        '\n' | '\t' => vec![c],
+        c if c.is_control() => c.escape_default().collect(),
+        c => vec![c],
+    };
+    text.chars().flat_map(escape).collect()
+}
+
+/// At most `len` characters on one line.
+#[must_use]
+pub(super) fn short(text: &str, len: usize) -> String {
+    let line = plain(text).replace(['\n', '\t'], " ");
+    if line.chars().count() <= len {
+        return line;
+    }
+    let mut cut: String = line.chars().take(len.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_one_line_and_harmless() {
+        assert_eq!(cell(&Value::from("a\u{1b}[31mb")), "a\\u{1b}[31mb");
+        assert_eq!(cell(&Value::Null), "-");
+        assert_eq!(short("a\nbcdef", 4), "a b…");
+    }
+}

@@ -1,0 +1,93 @@
+//! `no token`: access tokens, signed by the key in the data folder.
+
+use super::Console;
+use super::options::data_dir;
+use crate::config::raw::duration_ms;
+use crate::error::{Error, Result};
+use clap::{Args, Subcommand};
+use no_auth::role::ROLES;
+use no_auth::{Grant, LocalKey, Role};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Commands of `no token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token
+    Create(Create),
+}
+
+/// Options of `no token create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  no token create --role operator --ttl 8h
+  no token create --role worker --tenant acme --subject render-farm --ttl 30d
+  curl -H \"Authorization: Bearer $(no token create --role viewer)\" http://127.0.0.1:3000/v1/tasks
+
+Roles: viewer (see), submitter (see, submit), worker (lease), operator (see, submit, steer, write
+agents), admin (everything).")]
+pub(crate) struct Create {
+    /// What it may do: viewer, submitter, worker, operator or admin
+    #[arg(long, value_parser = role)]
+    role: Role,
+    /// Whose tasks it opens
+    #[arg(long, default_value = no_auth::principal::TENANT_DEFAULT)]
+    tenant: String,
+    /// Whose token it is, for logs [default: the role's name]
+    #[arg(long)]
+    subject: Option<String>,
+    /// How long it lives: a number with s, m, h or d
+    #[arg(long, default_value = "1h", value_parser = ttl_s)]
+    ttl: u64,
+    /// Print JSON, for machines
+    #[arg(long)]
+    json: bool,
+    /// Data folder with the key [env: NO_DATA_DIR] [default: data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+fn role(name: &str) -> std::result::Result<Role, String> {
+    let names = ROLES.map(Role::name).join(", ");
+    Role::of_name(name).ok_or_else(|| format!("must be one of {names}"))
+}
+
+fn ttl_s(text: &str) -> std::result::Result<u64, String> {
+    let seconds = duration_ms(text).map(|ms| ms / 1_000).filter(|seconds| 0 < *seconds);
+    seconds.ok_or_else(|| "must be a number with s, m, h or d, such as 8h".to_owned())
+}
+
+impl Token {
+    /// Runs it.
+    pub(crate) fn run(self, console: &mut Console) -> Result<()> {
+        let Token::Create(create) = self;
+        create.run(console)
+    }
+}
+
+impl Create {
+    fn run(self, console: &mut Console) -> Result<()> {
+        let key = LocalKey::open(&data_dir(self.data_dir.as_deref()))?;
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let subject = self.subject.as_deref().unwrap_or(self.role.name());
+        let grant = Grant::new(self.role).tenant(&self.tenant).subject(subject).ttl_s(self.ttl);
+        let token = key.create(&grant, now_s).map_err(|error| match error {
+            no_auth::Error::Grant(problem) => Error::Usage(problem.to_owned()),
+            other => other.into(),
+        })?;
+        if !self.json {
+            return console.print(&token);
+        }
+        let ends_s = i64::try_from(now_s.saturating_add(self.ttl)).unwrap_or(i64::MAX);
+        let expires_at = jiff::Timestamp::from_second(ends_s).map(|at| at.to_string()).ok();
+        console.print_json(&json!({
+            "token": token,
+            "role": self.role.name(),
+            "tenant": self.tenant,
+            "subject": subject,
+            "expires_at": expires_at,
+        }))
+    }
+}

@@ -1,0 +1,242 @@
+//! How the client commands talk to a running nO: one blocking HTTP call at a time, with the token,
+//! and refusals turned into errors that say what to do.
+
+use crate::error::{Error, Result};
+use crate::sse;
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::time::Duration;
+use ureq::http::{Request, Response, Uri};
+use ureq::{Agent, Body};
+
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// Time for connecting, and for an answer to begin beyond what was asked to wait.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection to one nO.
+pub struct Client {
+    agent: Agent,
+    url: String,
+    token: Option<String>,
+}
+
+/// One call.
+#[derive(Clone, Debug, Default)]
+pub struct Call<'c> {
+    /// The method.
+    pub method: &'c str,
+    /// Path and query, from `/`.
+    pub path: &'c str,
+    /// A JSON body.
+    pub body: Option<&'c Value>,
+    /// More headers.
+    pub headers: &'c [(&'c str, &'c str)],
+    /// How long the server was asked to wait before it answers.
+    pub wait: Duration,
+}
+
+impl<'c> Call<'c> {
+    /// A GET.
+    #[must_use]
+    pub fn get(path: &'c str) -> Call<'c> {
+        Call { method: "GET", path, ..Call::default() }
+    }
+
+    /// A POST without body.
+    #[must_use]
+    pub fn post(path: &'c str) -> Call<'c> {
+        Call { method: "POST", path, ..Call::default() }
+    }
+}
+
+impl Client {
+    /// A client of the nO at `url`, such as `http://127.0.0.1:3000`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the URL is none that we can call.
+    pub fn new(url: &str, token: Option<String>) -> Result<Client> {
+        let url = url.trim_end_matches('/').to_owned();
+        let uri: Uri = url.parse().map_err(|_| Error::Usage(format!("{url:?} is not a URL")))?;
+        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+            let problem = format!("{url:?} must begin with http:// and name a host");
+            return Err(Error::Usage(problem));
+        }
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(TIMEOUT))
+            .user_agent(concat!("no/", env!("CARGO_PKG_VERSION")));
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here =
+            host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        if is_here {
+            // A proxy cannot reach our loopback, whatever the environment says.
+            config = config.proxy(None);
+        }
+        Ok(Client { agent: config.build().new_agent(), url, token })
+    }
+
+    /// The base URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes a call and reads its JSON; `Null` for an empty answer.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Refused`] for a status of 400 and above, [`Error::Answer`].
+    pub fn call(&self, call: &Call) -> Result<Value> {
+        let (status, text) = self.text(call)?;
+        if 400 <= status {
+            return Err(refusal(status, &text));
+        }
+        if text.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|e| self.odd(call, format!("not JSON: {e}")))
+    }
+
+    /// Makes a call; status and body whatever they are.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] or [`Error::Answer`].
+    pub fn text(&self, call: &Call) -> Result<(u16, String)> {
+        let response = self.send(call, Some(TIMEOUT + call.wait))?;
+        let status = response.status().as_u16();
+        let mut text = String::new();
+        let reader = response.into_body().into_reader().take(ANSWER_BYTES_MAX);
+        BufReader::new(reader)
+            .read_to_string(&mut text)
+            .map_err(|e| self.unreachable(e.to_string()))?;
+        Ok((status, text))
+    }
+
+    /// Follows a stream of events from behind the cursor `last_id`; `take` says whether to go on.
+    ///
+    /// Returns when `take` says stop, or when the stream ends, as it does when nO restarts.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when it cannot be opened, [`Error::Refused`], or what `take` returns.
+    pub fn events(
+        &self,
+        path: &str,
+        last_id: Option<&str>,
+        mut take: impl FnMut(&sse::Event) -> Result<bool>,
+    ) -> Result<()> {
+        let mut headers = vec![("Accept", "text/event-stream")];
+        headers.extend(last_id.map(|id| ("Last-Event-ID", id)));
+        let call = Call { headers: &headers, ..Call::get(path) };
+        let response = self.send(&call, None)?;
+        let status = response.status().as_u16();
+        let reader = BufReader::new(response.into_body().into_reader());
+        if 400 <= status {
+            let mut text = String::new();
+            let _ = reader.take(1 << 20).read_to_string(&mut text);
+            return Err(refusal(status, &text));
+        }
+        let mut events = sse::Reader::default();
+        for line in reader.lines() {
+            let Ok(line) = line else { return Ok(()) };
+            match events.line(&line) {
+                Ok(Some(event)) if !take(&event)? => return Ok(()),
+                Ok(_) => {}
+                Err(why) => return Err(self.odd(&call, why.to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, call: &Call, timeout: Option<Duration>) -> Result<Response<Body>> {
+        let mut request =
+            Request::builder().method(call.method).uri(format!("{}{}", self.url, call.path));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
+        }
+        let sent = match call.body {
+            Some(body) => {
+                let request = request.header("Content-Type", "application/json");
+                let request = request.body(body.to_string()).map_err(|e| usage(&e))?;
+                let request = self.agent.configure_request(request);
+                self.agent.run(request.timeout_recv_response(timeout).build())
+            }
+            None => {
+                let request = request.body(()).map_err(|e| usage(&e))?;
+                let request = self.agent.configure_request(request);
+                self.agent.run(request.timeout_recv_response(timeout).build())
+            }
+        };
+        sent.map_err(|e| self.unreachable(e.to_string()))
+    }
+
+    fn unreachable(&self, why: String) -> Error {
+        Error::Unreachable { url: self.url.clone(), why }
+    }
+
+    fn odd(&self, call: &Call, why: String) -> Error {
+        Error::Answer { url: format!("{}{}", self.url, call.path), why }
+    }
+}
+
+fn usage(error: &ureq::http::Error) -> Error {
+    Error::Usage(format!("cannot be sent: {error}"))
+}
+
+/// The error of a problem+json answer, or of any other refusal.
+fn refusal(status: u16, text: &str) -> Error {
+    let problem: Value = serde_json::from_str(text).unwrap_or(Value::Null);
+    let word = |key: &str| problem[key].as_str().map(str::to_owned);
+    let first = &problem["errors"][0];
+    Error::Refused {
+        status,
+        code: word("code").unwrap_or_else(|| format!("http_{status}")),
+        detail: word("detail").or_else(|| word("title")).unwrap_or_else(|| "refused".to_owned()),
+        pointer: word("pointer").or_else(|| first["pointer"].as_str().map(str::to_owned)),
+    }
+}
+
+/// A text as one part of a path or query.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_read_from_problems_and_from_anything_else() {
+        let text = r#"{"code":"invalid","detail":"too long","pointer":"/tags/3"}"#;
+        assert_eq!(refusal(422, text).to_string(), "invalid: too long (/tags/3)");
+        assert_eq!(refusal(502, "<html>").to_string(), "http_502: refused");
+    }
+
+    #[test]
+    fn urls_that_cannot_be_called_are_usage_errors() {
+        for url in ["", "127.0.0.1:3000", "https://x", "http://", "ftp://x"] {
+            assert!(matches!(Client::new(url, None), Err(Error::Usage(_))), "{url}");
+        }
+        assert_eq!(
+            Client::new("http://[::1]:3000/", None).expect("url").url(),
+            "http://[::1]:3000"
+        );
+    }
+
+    #[test]
+    fn parts_of_paths_are_escaped() {
+        assert_eq!(escaped("a b/ü?"), "a%20b%2F%C3%BC%3F");
+    }
+}

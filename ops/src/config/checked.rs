@@ -1,0 +1,312 @@
+//! The configuration that was accepted: typed, complete, and sound as a whole. What starts nO reads
+//! this and nothing else.
+
+use super::fault::Fault;
+use super::raw::{Raw, parts};
+use no_engine::agent::definition::Agent;
+use no_engine::limits::Limits;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where and how nO answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Name of the environment.
+    pub environment: String,
+    /// Whether a proxy in front ends TLS.
+    pub is_tls_terminated_upstream: bool,
+    /// How long running steps may finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Open connections, at most.
+    pub connections_max: usize,
+}
+
+/// Threads, store and bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// Folder of the store, the token key and the admin token.
+    pub data_dir: PathBuf,
+    /// Shard threads.
+    pub shards: u16,
+    /// Threads that speak HTTP.
+    pub net_cores: u16,
+    /// Whether each thread is pinned to a core.
+    pub pin_cores: bool,
+    /// Parts of all tasks in a new store.
+    pub partitions: u16,
+    /// How long an idle shard looks at its rings before it sleeps.
+    pub busy_poll: Duration,
+    /// Slots of the whole node; see [`Engine::limits`] for a shard's share.
+    pub slots: usize,
+    /// Ended tasks are kept this long, in ms.
+    pub retention_ms: u64,
+    /// An idempotency key is kept this long after its task ended, in ms.
+    pub key_kept_ms: u64,
+    /// Waiting that raises a priority by one, in ms.
+    pub ageing_ms: u64,
+    /// Live tasks of one shard, at most.
+    pub live_tasks_max: usize,
+    /// Payload bytes of one shard in memory, at most.
+    pub live_bytes_max: usize,
+    /// Free disk below which new work is refused, in bytes.
+    pub disk_reserve_bytes: u64,
+}
+
+impl Engine {
+    /// One shard's bounds; shares of the pool differ by one slot at most, and none is empty.
+    #[must_use]
+    pub fn limits(&self, shard: u16) -> Limits {
+        let (slots, shards) = (self.slots, usize::from(self.shards));
+        let more = usize::from(usize::from(shard) < slots % shards);
+        Limits {
+            live_tasks_max: self.live_tasks_max,
+            live_bytes_max: self.live_bytes_max,
+            slots: (slots / shards + more).max(1),
+            key_kept_ms: self.key_kept_ms,
+            retention_ms: self.retention_ms,
+            ageing_ms: self.ageing_ms,
+            ..Limits::default()
+        }
+    }
+}
+
+/// Who may do what, and where calls may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// Whether tokens and roles are checked; false on loopback only.
+    pub is_rbac_on: bool,
+    /// Whether `/metrics` answers without a token.
+    pub is_metrics_open: bool,
+    /// Private hosts, host:port or CIDR that tools and callbacks may reach.
+    pub outbound_allow: Vec<String>,
+}
+
+/// What others see of nO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitoring {
+    /// Log filter: a level, or `target=level,…`.
+    pub log_filter: String,
+    /// Whether `/metrics` is served.
+    pub is_prometheus_on: bool,
+    /// Whether dashboards read this node.
+    pub is_grafana_on: bool,
+}
+
+/// An accepted configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where and how nO answers.
+    pub service: Service,
+    /// Threads, store and bounds.
+    pub engine: Engine,
+    /// Who may do what.
+    pub security: Security,
+    /// What others see of nO.
+    pub monitoring: Monitoring,
+    /// Models by name, as `no_net` reads them (camelCase).
+    pub models: BTreeMap<String, Value>,
+    /// Agents by name.
+    pub agents: BTreeMap<String, Arc<Agent>>,
+}
+
+/// Raises what was said to what is accepted.
+///
+/// # Errors
+/// All faults that were found, in the order of reading.
+pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
+    let config = Config {
+        service: service(&mut raw),
+        engine: engine(&raw, cores),
+        security: security(&raw),
+        monitoring: Monitoring {
+            log_filter: text(&raw, "monitoring.logFilter"),
+            is_prometheus_on: flag(&raw, "monitoring.prometheus.enabled"),
+            is_grafana_on: flag(&raw, "monitoring.grafana.enabled"),
+        },
+        models: models(&mut raw),
+        agents: agents(&mut raw),
+    };
+    check_whole(&config, &mut raw);
+    if raw.faults.is_empty() { Ok(config) } else { Err(raw.faults) }
+}
+
+fn service(raw: &mut Raw) -> Service {
+    let host = text(raw, "service.host");
+    let ip = match host.as_str() {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        other => other.trim_matches(['[', ']']).parse(),
+    };
+    if ip.is_err() {
+        let hint = "0.0.0.0 is every address of this machine".to_owned();
+        let problem = format!("must be an IP address or localhost, not {host:?}");
+        raw.fault(&parts("service.host"), problem, Some(hint));
+    }
+    let port = u16::try_from(whole(raw, "service.port")).unwrap_or_default();
+    Service {
+        listen: SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port),
+        environment: text(raw, "service.environment"),
+        is_tls_terminated_upstream: flag(raw, "service.tlsTerminatedUpstream"),
+        drain_timeout: Duration::from_millis(whole(raw, "service.drainTimeout")),
+        connections_max: size(raw, "service.maxConnections"),
+    }
+}
+
+fn engine(raw: &Raw, cores: usize) -> Engine {
+    let net_cores = small(raw, "engine.netCores");
+    let left = cores.saturating_sub(usize::from(net_cores)).clamp(1, 256);
+    let shards = match raw.get("engine.shards") {
+        Some(_) => small(raw, "engine.shards"),
+        None => u16::try_from(left).unwrap_or(1),
+    };
+    Engine {
+        data_dir: text(raw, "engine.dataDir").into(),
+        shards,
+        net_cores,
+        pin_cores: flag(raw, "engine.pinCores"),
+        partitions: small(raw, "engine.partitions"),
+        busy_poll: Duration::from_micros(whole(raw, "engine.busyPollUs")),
+        slots: size(raw, "performance.autoscaling.maxAgents"),
+        retention_ms: whole(raw, "engine.retention"),
+        key_kept_ms: whole(raw, "engine.keyKept"),
+        ageing_ms: whole(raw, "engine.ageing"),
+        live_tasks_max: size(raw, "engine.liveTasksMax"),
+        live_bytes_max: size(raw, "engine.liveBytesMax"),
+        disk_reserve_bytes: whole(raw, "engine.diskReserveBytes"),
+    }
+}
+
+fn security(raw: &Raw) -> Security {
+    let allow = raw.get("security.outbound.allow").map(|found| found.value);
+    let texts = |value: Value| match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    Security {
+        is_rbac_on: flag(raw, "security.rbac.enabled"),
+        is_metrics_open: flag(raw, "security.metricsOpen"),
+        outbound_allow: allow.map(texts).unwrap_or_default(),
+    }
+}
+
+fn models(raw: &mut Raw) -> BTreeMap<String, Value> {
+    let mut models = BTreeMap::new();
+    for name in raw.names("models") {
+        let model = raw.object("models", &name);
+        let path = |key: &str| vec!["models".to_owned(), name.clone(), key.to_owned()];
+        let has = |key: &str| !model[key].is_null();
+        let needs: &[&str] = match model["provider"].as_str() {
+            Some("openai") => &["baseUrl", "model"],
+            Some("scripted") => &["script"],
+            _ => &["provider"],
+        };
+        for key in needs.iter().filter(|key| !has(key)) {
+            raw.fault(&path(key), "is missing", None);
+        }
+        if has("apiKeyEnv") && has("apiKeyFile") {
+            raw.fault(&path("apiKeyFile"), "stands beside apiKeyEnv; one of them", None);
+        }
+        models.insert(name, model);
+    }
+    models
+}
+
+fn agents(raw: &mut Raw) -> BTreeMap<String, Arc<Agent>> {
+    let mut agents = BTreeMap::new();
+    for name in raw.names("agents") {
+        let mut path = vec!["agents".to_owned(), name.clone()];
+        // Read from text, not from the value: raw JSON (a tool's parameters) needs its text.
+        let text = raw.object("agents", &name).to_string();
+        let reader = &mut serde_json::Deserializer::from_str(&text);
+        match serde_path_to_error::deserialize::<_, Agent>(reader) {
+            Err(error) => {
+                path.extend(error.path().iter().map(ToString::to_string));
+                let problem = error.inner().to_string();
+                let end = problem.rfind(" at line").unwrap_or(problem.len());
+                raw.fault(&path, &problem[..end], None);
+            }
+            Ok(agent) => match agent.check() {
+                Ok(()) => drop(agents.insert(name, Arc::new(agent))),
+                Err((pointer, detail)) => {
+                    path.extend(pointer.split('/').skip(1).map(str::to_owned));
+                    raw.fault(&path, detail, None);
+                }
+            },
+        }
+    }
+    agents
+}
+
+/// Holds the parts against each other.
+fn check_whole(config: &Config, raw: &mut Raw) {
+    let service = &config.service;
+    if !service.listen.ip().is_loopback() {
+        let host = parts("service.host");
+        if !service.is_tls_terminated_upstream {
+            let problem = format!("{} is not loopback and there is no TLS", service.listen.ip());
+            let hint = "set service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) \
+                        when a proxy ends TLS, or listen on 127.0.0.1";
+            raw.fault(&host, problem, Some(hint.to_owned()));
+        }
+        if !config.security.is_rbac_on {
+            let problem = format!("may not be off on {}", service.listen.ip());
+            raw.fault(&parts("security.rbac.enabled"), problem, Some("loopback only".to_owned()));
+        }
+    }
+    let least = raw.get("performance.autoscaling.minAgents").and_then(|f| f.value.as_u64());
+    if least.is_some_and(|least| config.engine.slots < usize::try_from(least).unwrap_or(0))
+        && raw.said().any(|(path, _)| path[..] == parts("performance.autoscaling.minAgents")[..])
+    {
+        let path = parts("performance.autoscaling.minAgents");
+        raw.fault(&path, "must not be above maxAgents", None);
+    }
+    if config.engine.partitions < config.engine.shards {
+        let problem = format!("must not be above engine.partitions, {}", config.engine.partitions);
+        raw.fault(&parts("engine.shards"), problem, None);
+    }
+    if config.monitoring.is_grafana_on && !config.monitoring.is_prometheus_on {
+        let problem = "needs monitoring.prometheus.enabled";
+        raw.fault(&parts("monitoring.grafana.enabled"), problem, None);
+    }
+    for (name, agent) in &config.agents {
+        if let Some(model) = &agent.model
+            && !config.models.contains_key(&**model)
+        {
+            let path = ["agents", name.as_str(), "model"].map(str::to_owned);
+            let names = config.models.keys().map(String::as_str);
+            let near = super::fault::nearest(model, names);
+            let hint = near.map(|near| format!("did you mean {near}?"));
+            raw.fault(&path, format!("there is no model {model:?} in models"), hint);
+        }
+    }
+}
+
+fn text(raw: &Raw, path: &str) -> String {
+    let found = raw.get(path).and_then(|found| found.value.as_str().map(str::to_owned));
+    found.unwrap_or_default()
+}
+
+fn flag(raw: &Raw, path: &str) -> bool {
+    raw.get(path).and_then(|found| found.value.as_bool()).unwrap_or_default()
+}
+
+fn whole(raw: &Raw, path: &str) -> u64 {
+    raw.get(path).and_then(|found| found.value.as_u64()).unwrap_or_default()
+}
+
+fn size(raw: &Raw, path: &str) -> usize {
+    usize::try_from(whole(raw, path)).unwrap_or(usize::MAX)
+}
+
+fn small(raw: &Raw, path: &str) -> u16 {
+    u16::try_from(whole(raw, path)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+#[path = "checked/tests.rs"]
+mod tests;

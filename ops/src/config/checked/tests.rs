@@ -1,0 +1,94 @@
+//! What is accepted, and what is not although each value alone is.
+
+use super::super::raw::File;
+use super::*;
+use expect_test::{Expect, expect};
+
+fn read(text: &str) -> Result<Config, Vec<Fault>> {
+    let files = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    check(Raw::read(Some(File { name: "c.json", text }), &|_| None, &files, &[]), 4)
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &Expect) {
+    let faults: Vec<String> =
+        read(text).expect_err("refused").iter().map(Fault::to_string).collect();
+    expected.assert_eq(&faults.join("\n"));
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let config = read("{}").expect("accepted");
+    assert_eq!(config.service.listen.to_string(), "127.0.0.1:3000");
+    assert_eq!(config.engine.shards, 3);
+    assert_eq!(config.engine.limits(0), Limits { slots: 17, ..Limits::default() });
+    assert_eq!((0..3).map(|shard| config.engine.limits(shard).slots).sum::<usize>(), 50);
+    assert!(config.security.is_rbac_on);
+    assert_eq!(config.engine.disk_reserve_bytes, 64 << 20);
+}
+
+#[test]
+fn the_example_is_complete_and_accepted() {
+    let text = include_str!("../../../../deploy/config/operational.example.json");
+    read(text).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let said: Value = serde_json::from_str(text).expect("json");
+    for key in super::super::keys::KEYS {
+        if key.path.contains('*') || key.default.is_empty() {
+            continue;
+        }
+        let pointer = format!("/{}", key.path.replace('.', "/"));
+        assert!(said.pointer(&pointer).is_some(), "the example lacks {}", key.path);
+    }
+}
+
+#[test]
+fn an_open_address_needs_tls_and_roles() {
+    refused(
+        r#"{"service":{"host":"0.0.0.0"},"security":{"rbac":{"enabled":false}}}"#,
+        &expect![[r#"
+            c.json:1: service.host: 0.0.0.0 is not loopback and there is no TLS (set service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on 127.0.0.1)
+            c.json:1: security.rbac.enabled: may not be off on 0.0.0.0 (loopback only)"#]],
+    );
+    let open = r#"{"service":{"host":"::","tlsTerminatedUpstream":true}}"#;
+    assert_eq!(read(open).expect("accepted").service.listen.to_string(), "[::]:3000");
+    assert!(read(r#"{"security":{"rbac":{"enabled":false}}}"#).is_ok());
+    refused(
+        r#"{"service":{"host":"example.org"}}"#,
+        &expect![[
+            r#"c.json:1: service.host: must be an IP address or localhost, not "example.org" (0.0.0.0 is every address of this machine)"#
+        ]],
+    );
+}
+
+#[test]
+fn agents_and_models_are_held_against_each_other() {
+    refused(
+        r#"{"models":{"small":{"provider":"openai"},"odd":{"provider":"oracle"}},
+            "agents":{"a":{"kind":"model","model":"smal"},
+            "b":{"kind":"echo","colour":1},
+            "c":{"kind":"http"},
+            "d":{"kind":"echo",
+                 "max_attempts":0}}}"#,
+        &expect![[r#"
+            c.json:1: models.odd.provider: must be openai or scripted, not "oracle"
+            c.json:1: models.small.baseUrl: is missing
+            c.json:1: models.small.model: is missing
+            c.json:3: agents.b.colour: unknown field `colour`, expected one of `kind`, `max_concurrency`, `max_concurrency_per_key`, `timeout_ms`, `max_attempts`, `retry`, `rate`, `budget`, `url`, `model`, `system`, `tools`, `max_output_tokens`
+            c.json:4: agents.c.url: is required for kind http and belongs to no other kind
+            c.json:6: agents.d.max_attempts: must be between 1 and 1000
+            c.json:2: agents.a.model: there is no model "smal" in models (did you mean small?)"#]],
+    );
+}
+
+#[test]
+fn numbers_are_held_against_each_other() {
+    refused(
+        r#"{"engine":{"shards":8,"partitions":4},
+            "performance":{"autoscaling":{"minAgents":9,"maxAgents":8}},
+            "monitoring":{"prometheus":{"enabled":false},"grafana":{"enabled":true}}}"#,
+        &expect![[r#"
+            c.json:2: performance.autoscaling.minAgents: must not be above maxAgents
+            c.json:1: engine.shards: must not be above engine.partitions, 4
+            c.json:3: monitoring.grafana.enabled: needs monitoring.prometheus.enabled"#]],
+    );
+}

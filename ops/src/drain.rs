@@ -1,0 +1,162 @@
+//! The watch over a running node, and its end: not ready, no new work, let running steps finish, stop
+//! the parts in the reverse of the order in which they were started.
+
+use crate::boot::{NetThread, ReaderThread, ShardThreads};
+use crate::error::{EXIT_DONE, Error, Result};
+use crate::vitals::{Stage, Vitals};
+use no_engine::command::Intake;
+use no_net::NetOrders;
+use no_net::core::Phase;
+use no_storage::Store;
+use no_storage::sqlite::Checkpoints;
+use no_storage::writer::Ended;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often the node is looked at.
+const WATCH: Duration = Duration::from_millis(250);
+/// How often a draining node is asked whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+/// Everything that was started, in order.
+pub struct Parts {
+    /// What the net cores are told.
+    pub orders: NetOrders,
+    /// Signs of life.
+    pub vitals: Arc<Vitals>,
+    /// The net cores.
+    pub nets: Vec<NetThread>,
+    /// The shards with their journals.
+    pub shards: Vec<ShardThreads>,
+    /// The reader.
+    pub reader: ReaderThread,
+    /// The checkpoints.
+    pub checkpoints: Checkpoints,
+    /// The store, whose lock on the folder ends last.
+    pub store: Store,
+}
+
+/// Why the node stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reason {
+    Signal,
+    Halted(u16),
+    NetCoreGone,
+}
+
+/// Watches until there is a reason to stop, then drains within `timeout`.
+///
+/// # Errors
+/// [`Error::Disk`] when a journal failed; a net core's error.
+pub fn run(parts: Parts, timeout: Duration) -> Result<()> {
+    let failed = |source| Error::File { path: "the signal handler".into(), source };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let reason = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(failed)?;
+        let reason = watch(&parts, &mut signals).await;
+        tracing::info!(target: "shutdown", ?reason, "draining");
+        drain(&parts, &mut signals, timeout).await;
+        Ok::<_, Error>(reason)
+    })?;
+    stop(parts, reason)
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        let term = signal(SignalKind::terminate())?;
+        Ok(Signals { term, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Looks at disk and shards until something ends the node.
+async fn watch(parts: &Parts, signals: &mut Signals) -> Reason {
+    let mut tick = interval(WATCH);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = signals.any() => return Reason::Signal,
+            _ = tick.tick() => {}
+        }
+        let is_low = parts.vitals.look_at_disk();
+        parts.orders.set_intake(if is_low { Intake::DiskFull } else { Intake::Open });
+        let lives = parts.vitals.shards();
+        if let Some(shard) = lives.iter().position(|life| life.reading.is_halted) {
+            return Reason::Halted(shard as u16);
+        }
+        if parts.nets.iter().any(NetThread::is_finished) {
+            return Reason::NetCoreGone;
+        }
+    }
+}
+
+/// No new work; what runs may finish within `timeout`, or until a second signal ends it all.
+async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
+    parts.vitals.enter(Stage::Draining);
+    parts.orders.set_intake(Intake::Draining);
+    parts.orders.set_phase(Phase::Draining);
+    let deadline = Instant::now() + timeout;
+    let mut poll = interval(DRAIN_POLL);
+    // The order to the shards is under way; they are quiet only after they have taken it.
+    let mut quiet = 0;
+    while quiet < 3 && Instant::now() < deadline {
+        tokio::select! {
+            () = signals.any() => {
+                tracing::warn!(target: "shutdown", "second signal: ending at once");
+                std::process::exit(i32::from(EXIT_DONE));
+            }
+            _ = poll.tick() => {}
+        }
+        let lives = parts.vitals.shards();
+        let is_busy = lives.iter().any(|life| {
+            !life.reading.is_halted && (0 < life.reading.calls || 0 < life.reading.unsaved)
+        });
+        quiet = if is_busy { 0 } else { quiet + 1 };
+    }
+    if quiet < 3 {
+        tracing::warn!(target: "shutdown", "drainTimeout is over; what still runs goes on at the next start");
+    }
+}
+
+/// Ends the threads in reverse: net cores, shards and their journals, reader, checkpoints, store.
+fn stop(parts: Parts, reason: Reason) -> Result<()> {
+    parts.orders.set_phase(Phase::Stopping);
+    let mut ended = Ok(());
+    for net in parts.nets {
+        let of_net = net.join();
+        if ended.is_ok() {
+            ended = of_net;
+        }
+    }
+    let mut halted = None;
+    for (number, shard) in parts.shards.into_iter().enumerate() {
+        if let Ended::Failed(_) = shard.join() {
+            halted = Some(number as u16);
+        }
+    }
+    parts.reader.stop();
+    drop(parts.checkpoints);
+    drop(parts.store);
+    if let Reason::Halted(shard) = reason {
+        halted = Some(shard);
+    }
+    if let Some(shard) = halted {
+        return Err(Error::Disk { shard });
+    }
+    tracing::info!(target: "shutdown", "stopped");
+    ended
+}

@@ -1,0 +1,26 @@
+//! Puts nO together, and everything that an operator touches: the command line, the configuration,
+//! logs, metrics, start and stop.
+//!
+//! `main.rs` calls [`cli::run`] and leaves with its code. `cli` has one file per command; those
+//! that talk to a running nO do so over HTTP through `client`. `config` reads and checks, `boot`
+//! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
+//! reads what the kernel says about us, `trace` sets up the logs.
+
+pub mod boot;
+pub mod cli;
+pub mod client;
+pub mod cores;
+pub mod demo;
+pub mod drain;
+pub mod config;
+pub mod error;
+pub mod exposition;
+pub mod health;
+pub mod metrics;
+pub mod monitor;
+pub mod process;
+pub mod sse;
+pub mod trace;
+pub mod vitals;
+
+pub use error::{Error, Result};

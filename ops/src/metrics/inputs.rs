@@ -1,0 +1,128 @@
+//! What a scrape shows: figures of shards, net cores and the process, gathered and merged once.
+
+use crate::exposition::Distribution;
+use crate::process::ProcessInfo;
+use no_engine::stats::{AgentStats, CallStats, ShardStats};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One route's figures, those of all net cores together.
+#[derive(Clone, Debug, Default)]
+pub struct HttpSeries {
+    /// The method.
+    pub method: String,
+    /// The pattern of the path, never a path.
+    pub route: String,
+    /// Requests by status; status 0 stands for any that is not counted by itself.
+    pub by_status: Vec<(u16, u64)>,
+    /// How long they took, in s, in the buckets that the net core counts.
+    pub duration: Distribution,
+}
+
+/// What the net cores counted.
+#[derive(Clone, Debug, Default)]
+pub struct HttpStats {
+    /// By route.
+    pub series: Vec<HttpSeries>,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Connections refused, as there were too many.
+    pub connections_refused: u64,
+}
+
+/// What the access checks counted.
+#[derive(Clone, Debug, Default)]
+pub struct AuthCounts {
+    /// Tokens accepted.
+    pub accepted: u64,
+    /// Refused, by [`no_auth::Denied::reason`].
+    pub denied: BTreeMap<&'static str, u64>,
+    /// Allowed and denied, by the permission's name.
+    pub by_permission: BTreeMap<&'static str, (u64, u64)>,
+    /// Calls to the outside that the guard refused.
+    pub outbound_refused: u64,
+}
+
+impl AuthCounts {
+    /// How often a permission was allowed and denied.
+    #[must_use]
+    pub fn decisions(&self, permission: &str) -> (u64, u64) {
+        self.by_permission.get(permission).copied().unwrap_or_default()
+    }
+}
+
+/// Everything that one scrape shows.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(super) shards: Vec<ShardStats>,
+    pub(super) http: HttpStats,
+    pub(super) auth: AuthCounts,
+    pub(super) process: ProcessInfo,
+    agents: BTreeMap<Arc<str>, AgentStats>,
+    models: BTreeMap<Arc<str>, CallStats>,
+    tools: BTreeMap<Arc<str>, CallStats>,
+}
+
+impl Snapshot {
+    /// Merges what all shards say about agents, models and tools; `named` agents are shown even
+    /// before their first task.
+    #[must_use]
+    pub fn new(
+        shards: Vec<ShardStats>,
+        named: impl IntoIterator<Item = Arc<str>>,
+        http: HttpStats,
+        auth: AuthCounts,
+        process: ProcessInfo,
+    ) -> Snapshot {
+        let mut now = Snapshot { http, auth, process, ..Snapshot::default() };
+        for name in named {
+            now.agents.entry(name).or_default();
+        }
+        for shard in &shards {
+            for (name, stats) in &shard.agents {
+                add_agent(now.agents.entry(Arc::clone(name)).or_default(), stats);
+            }
+            for (name, stats) in &shard.models {
+                add_calls(now.models.entry(Arc::clone(name)).or_default(), stats);
+            }
+            for (name, stats) in &shard.tools {
+                add_calls(now.tools.entry(Arc::clone(name)).or_default(), stats);
+            }
+        }
+        now.shards = shards;
+        now
+    }
+
+    pub(super) fn agents(&self) -> &BTreeMap<Arc<str>, AgentStats> {
+        &self.agents
+    }
+
+    pub(super) fn models(&self) -> &BTreeMap<Arc<str>, CallStats> {
+        &self.models
+    }
+
+    pub(super) fn tools(&self) -> &BTreeMap<Arc<str>, CallStats> {
+        &self.tools
+    }
+}
+
+fn add_agent(all: &mut AgentStats, more: &AgentStats) {
+    for state in 0..all.live.len() {
+        all.live[state] += more.live[state];
+        all.ended[state] += more.ended[state];
+    }
+    all.active += more.active;
+    all.duration_us.merge(&more.duration_us);
+    all.queue_wait_us.merge(&more.queue_wait_us);
+}
+
+fn add_calls(all: &mut CallStats, more: &CallStats) {
+    all.ok += more.ok;
+    all.failed += more.failed;
+    all.input_tokens += more.input_tokens;
+    all.output_tokens += more.output_tokens;
+    all.cost_micro_usd += more.cost_micro_usd;
+    all.duration_us.merge(&more.duration_us);
+}

@@ -1,0 +1,177 @@
+//! The table against DESIGN §8 and against the rules for names; what is written against a snapshot.
+
+use super::*;
+use crate::exposition::{Format, render};
+use crate::process::ProcessInfo;
+use expect_test::expect;
+use no_engine::id::ShardId;
+use no_engine::stats::ShardStats;
+use std::collections::BTreeSet;
+
+/// The families that DESIGN §8 names.
+const DESIGN: &str = "\
+no_http_requests_total no_http_request_duration_seconds no_http_requests_in_flight \
+no_agent_pool_size no_agent_pool_active no_agent_pool_idle no_agent_pool_failed \
+no_agent_pool_healthy_ratio no_loop_iteration_duration_seconds no_task_queue_depth no_tasks_total \
+no_task_duration_seconds no_task_queue_wait_seconds no_cache_hit_ratio no_cache_requests_total \
+no_agent_performance_score no_loop_efficiency_ratio no_customer_satisfaction_index \
+no_auth_attempts_total no_auth_failures_total no_auth_token_validations_total \
+no_rbac_decisions_total no_rbac_denials_total no_security_violations_total \
+no_suspicious_activity_total no_journal_commit_duration_seconds no_journal_batch_records \
+no_journal_bytes_total no_journal_errors_total no_ring_depth no_ring_full_total \
+no_model_calls_total no_model_tokens_total no_model_cost_usd_total no_model_call_duration_seconds \
+no_tool_calls_total no_cpu_usage_ratio no_memory_usage_ratio no_disk_usage_ratio \
+no_db_pool_connections no_build_info";
+
+fn snapshot() -> Snapshot {
+    let mut shard = ShardStats::new(ShardId(0));
+    shard.slots = 50;
+    shard.slots_active = 1;
+    shard.busy_us = 30;
+    shard.awake_us = 40;
+    shard.turn_us.record(80);
+    shard.ring_depth.insert("net", 2);
+    shard.refused.insert("queue_full", 4);
+    let mut agent = AgentStats { active: 1, ..AgentStats::default() };
+    agent.live[State::Queued as usize] = 3;
+    agent.ended[State::Succeeded as usize] = 7;
+    agent.queue_wait_us.record(2_000);
+    shard.agents.insert("a \"quoted\"\\\nname".into(), agent);
+    let mut model = CallStats { ok: 2, cost_micro_usd: 1_500, ..CallStats::default() };
+    model.duration_us.record(1_000_000);
+    shard.models.insert("small".into(), model);
+    let duration = Distribution { buckets: vec![(0.001, 3)], count: 4, sum: 0.25 };
+    let series = HttpSeries {
+        method: "POST".to_owned(),
+        route: "/v1/tasks".to_owned(),
+        by_status: vec![(202, 3), (0, 1)],
+        duration,
+    };
+    let http = HttpStats { series: vec![series], in_flight: 1, ..HttpStats::default() };
+    let mut auth = AuthCounts { accepted: 5, ..AuthCounts::default() };
+    auth.denied.insert("expired", 2);
+    auth.by_permission.insert("tasks:submit", (5, 1));
+    let process = ProcessInfo { memory_ratio: Some(0.5), ..ProcessInfo::default() };
+    Snapshot::new(vec![shard], ["echo".into()], http, auth, process)
+}
+
+/// The lines of one family.
+fn lines(text: &str, family: &str) -> String {
+    let of_it = |line: &&str| line.contains(family);
+    text.lines().filter(of_it).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn every_family_of_the_design_is_there_from_the_start() {
+    let text = render(&Snapshot::default(), Format::Text);
+    for name in DESIGN.split(' ') {
+        assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing");
+    }
+}
+
+#[test]
+fn names_and_labels_follow_the_rules() {
+    let mut seen = BTreeSet::new();
+    for family in FAMILIES {
+        let name = family.name;
+        assert!(seen.insert(name), "{name} twice");
+        assert_eq!(family.kind == Type::Counter, name.ends_with("_total"), "{name}");
+        assert_eq!(family.kind == Type::Info, name.ends_with("_info"), "{name}");
+        assert!(!family.help.is_empty(), "{name} has no meaning");
+        for label in family.labels {
+            let is_bounded = !["task", "tenant", "principal", "subject", "path"].contains(label);
+            assert!(is_bounded, "{name} has label {label}");
+        }
+    }
+}
+
+#[test]
+fn samples_in_text() {
+    let text = render(&snapshot(), Format::Text);
+    let families = [
+        "no_http_requests_total",
+        "no_http_request_duration_seconds",
+        "no_agent_pool_",
+        "no_task_queue_depth",
+        "no_loop_efficiency",
+        "no_model_cost",
+        "no_commands_refused",
+        "no_ring_depth",
+        "no_build",
+    ];
+    let shown: String = families.map(|family| lines(&text, family)).concat();
+    expect![[r##"
+        # HELP no_http_requests_total HTTP requests answered.
+        # TYPE no_http_requests_total counter
+        no_http_requests_total{method="POST",route="/v1/tasks",status="202"} 3
+        no_http_requests_total{method="POST",route="/v1/tasks",status="other"} 1
+        # HELP no_http_request_duration_seconds From the head of a request to the end of its answer.
+        # TYPE no_http_request_duration_seconds histogram
+        no_http_request_duration_seconds_bucket{method="POST",route="/v1/tasks",le="0.001"} 3
+        no_http_request_duration_seconds_bucket{method="POST",route="/v1/tasks",le="+Inf"} 4
+        no_http_request_duration_seconds_sum{method="POST",route="/v1/tasks"} 0.25
+        no_http_request_duration_seconds_count{method="POST",route="/v1/tasks"} 4
+        # HELP no_agent_pool_size Slots for running work.
+        # TYPE no_agent_pool_size gauge
+        no_agent_pool_size 50
+        # HELP no_agent_pool_active Slots in use.
+        # TYPE no_agent_pool_active gauge
+        no_agent_pool_active{agent="a \"quoted\"\\\nname"} 1
+        no_agent_pool_active{agent="echo"} 0
+        # HELP no_agent_pool_idle Free slots.
+        # TYPE no_agent_pool_idle gauge
+        no_agent_pool_idle 49
+        # HELP no_agent_pool_failed Dead letters kept for inspection.
+        # TYPE no_agent_pool_failed gauge
+        no_agent_pool_failed{agent="a \"quoted\"\\\nname"} 0
+        no_agent_pool_failed{agent="echo"} 0
+        # HELP no_agent_pool_healthy_ratio Share of the slots whose shard can acknowledge work.
+        # TYPE no_agent_pool_healthy_ratio gauge
+        no_agent_pool_healthy_ratio 1
+        # HELP no_task_queue_depth Tasks that wait to start.
+        # TYPE no_task_queue_depth gauge
+        no_task_queue_depth{agent="a \"quoted\"\\\nname",state="scheduled"} 0
+        no_task_queue_depth{agent="a \"quoted\"\\\nname",state="queued"} 3
+        no_task_queue_depth{agent="echo",state="scheduled"} 0
+        no_task_queue_depth{agent="echo",state="queued"} 0
+        # HELP no_loop_efficiency_ratio Time deciding and acting, of the time awake.
+        # TYPE no_loop_efficiency_ratio gauge
+        no_loop_efficiency_ratio{shard="0"} 0.75
+        # HELP no_model_cost_usd_total Cost in US dollars.
+        # TYPE no_model_cost_usd_total counter
+        no_model_cost_usd_total{model="small"} 0.0015
+        # HELP no_commands_refused_total Commands refused.
+        # TYPE no_commands_refused_total counter
+        no_commands_refused_total{reason="queue_full"} 4
+        # HELP no_ring_depth Items waiting in a ring.
+        # TYPE no_ring_depth gauge
+        no_ring_depth{shard="0",ring="net"} 2
+        # HELP no_build_info The version that runs.
+        # TYPE no_build_info gauge
+        no_build_info{version="0.1.0"} 1
+    "##]]
+    .assert_eq(&shown);
+}
+
+#[test]
+fn openmetrics_names_counters_without_total_and_ends_with_eof() {
+    let text = render(&snapshot(), Format::OpenMetrics);
+    assert!(text.ends_with("# EOF\n"));
+    assert!(text.contains("# TYPE no_http_requests counter\n"), "{text}");
+    assert!(text.contains("# TYPE no_build info\n"));
+    assert!(text.contains("no_http_requests_total{method=\"POST\""));
+    assert!(text.contains("no_task_queue_wait_seconds_bucket{agent=\"echo\",le=\"1.0\"} 0\n"));
+}
+
+#[test]
+fn buckets_grow_and_end_with_the_count() {
+    let text = render(&snapshot(), Format::Text);
+    let mut last = (String::new(), 0);
+    for line in text.lines().filter(|line| line.contains("_bucket{")) {
+        let (series, count) = line.rsplit_once(' ').expect("value");
+        let series = series.split("le=").next().expect("label").to_owned();
+        let count: u64 = count.parse().expect("count");
+        assert!(last.0 != series || last.1 <= count, "{line}");
+        last = (series, count);
+    }
+}

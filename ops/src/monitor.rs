@@ -1,0 +1,129 @@
+//! The performance monitor: on each scrape it asks every shard for a copy of its figures, merges them
+//! with those of the net cores and the process, and writes them out.
+
+use crate::exposition::{Distribution, Format};
+use crate::metrics::{AuthCounts, HttpSeries, HttpStats, Snapshot};
+use crate::process::ProcessReader;
+use crate::vitals::Vitals;
+use hyper::Method;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use no_auth::Permission;
+use no_engine::stats::ShardStats;
+use no_net::body::OutBody;
+use no_net::core::Core;
+use no_net::route::{Access, Outcome, Response, Router, handler};
+use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a scrape reads beside the shards.
+pub struct Shown {
+    /// Signs of life.
+    pub vitals: Arc<Vitals>,
+    /// What each net core counts.
+    pub stats: Vec<Arc<stats::HttpStats>>,
+    /// Whether anybody may scrape.
+    pub is_open: bool,
+}
+
+/// What one net core keeps between scrapes.
+struct Monitor {
+    shown: Shown,
+    process: RefCell<ProcessReader>,
+    /// The last figures of each shard: a shard too busy to answer in time is shown as it was.
+    last: RefCell<BTreeMap<u16, ShardStats>>,
+}
+
+/// Adds `/metrics`.
+pub fn mount(router: &mut Router, shown: Shown) {
+    let access = if shown.is_open { Access::Open } else { Access::Needs(Permission::OpsRead) };
+    let process = RefCell::new(ProcessReader::new(shown.vitals.data_dir()));
+    let monitor = Rc::new(Monitor { shown, process, last: RefCell::default() });
+    let scrape = handler(move |request: no_net::extract::Request| {
+        let monitor = Rc::clone(&monitor);
+        async move {
+            let accept = request.parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+            let format = Format::of_accept(accept.unwrap_or(""));
+            monitor.scrape(&request.core, format).await
+        }
+    });
+    router.mount(Method::GET, "/metrics", access, scrape);
+}
+
+impl Monitor {
+    async fn scrape(&self, core: &Core, format: Format) -> Outcome {
+        let fresh = core.shard_stats().await;
+        let snapshot = {
+            let mut last = self.last.borrow_mut();
+            for stats in fresh.into_iter().flatten() {
+                last.insert(stats.shard.0, *stats);
+            }
+            let shards = last.values().cloned().collect();
+            let named = core.agents.all().into_iter().map(|(name, _)| name);
+            let process = self.process.borrow_mut().read();
+            Snapshot::new(shards, named, http(&self.shown.stats), auth(core), process)
+        };
+        let text = crate::exposition::render(&snapshot, format);
+        let mut response = Response::new(OutBody::full(text.into_bytes()));
+        let kind = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(response)
+    }
+}
+
+/// The net cores' figures, merged by route.
+fn http(cores: &[Arc<stats::HttpStats>]) -> HttpStats {
+    let mut routes: BTreeMap<(Box<str>, Box<str>), RouteFigures> = BTreeMap::new();
+    let mut merged = HttpStats::default();
+    for core in cores {
+        merged.in_flight += core.in_flight();
+        merged.connections += core.connections();
+        merged.connections_refused += core.connections_refused();
+        for figures in core.figures() {
+            match routes.get_mut(&(figures.pattern.clone(), figures.method.clone())) {
+                Some(sum) => add(sum, &figures),
+                None => {
+                    let key = (figures.pattern.clone(), figures.method.clone());
+                    routes.insert(key, figures);
+                }
+            }
+        }
+    }
+    merged.series = routes.into_values().map(series).collect();
+    merged
+}
+
+fn add(sum: &mut RouteFigures, more: &RouteFigures) {
+    for (sum, more) in sum.by_status.iter_mut().zip(more.by_status) {
+        *sum += more;
+    }
+    for (sum, more) in sum.latency.iter_mut().zip(more.latency) {
+        *sum += more;
+    }
+    sum.latency_us_sum += more.latency_us_sum;
+}
+
+fn series(figures: RouteFigures) -> HttpSeries {
+    let counted = STATUSES.into_iter().zip(figures.by_status).filter(|(_, count)| 0 < *count);
+    let mut so_far = 0;
+    let mut buckets = Vec::with_capacity(LATENCY_BUCKETS);
+    for (bucket, count) in figures.latency.into_iter().enumerate() {
+        so_far += count;
+        if let Some(us) = stats::bucket_us_max(bucket) {
+            buckets.push((us as f64 / 1e6, so_far));
+        }
+    }
+    let sum = figures.latency_us_sum as f64 / 1e6;
+    HttpSeries {
+        method: figures.method.into(),
+        route: figures.pattern.into(),
+        by_status: counted.collect(),
+        duration: Distribution { buckets, count: so_far, sum },
+    }
+}
+
+fn auth(_: &Core) -> AuthCounts {
+    AuthCounts::default()
+}

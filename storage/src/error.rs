@@ -1,0 +1,161 @@
+//! What can go wrong with a store, by what the operator does about it.
+
+use std::path::{Path, PathBuf};
+
+/// Why a store cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something else lives in the folder.
+    #[error("{} holds files but no nO store: name an empty or a new folder", .dir.display())]
+    NotOurs {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Another nO has it open.
+    #[error("{} is in use by another nO: stop it first, or name another folder", .dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// It cannot be written.
+    #[error("{} cannot be written: check its owner, its rights and the mount", .path.display())]
+    ReadOnly {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// A newer nO wrote it.
+    #[error(
+        "{} has schema version {found}, this nO knows up to {known}: run the newer nO", .path.display()
+    )]
+    Newer {
+        /// The marker or file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest that this build knows.
+        known: u32,
+    },
+    /// The number of partitions is fixed when a store is created.
+    #[error(
+        "{} was created with {found} partitions, not {asked}: partitions cannot change, set {found}",
+        .dir.display()
+    )]
+    PartitionsDiffer {
+        /// The folder.
+        dir: PathBuf,
+        /// Of the store.
+        found: u16,
+        /// Of the configuration.
+        asked: u16,
+    },
+    /// A file is not what was written.
+    #[error("{} is damaged ({why}): bring back a backup with `no backup restore`", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No room for what opening needs to write.
+    #[error("no room on the disk of {}: free some and start again", .path.display())]
+    Full {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// The caller broke off moving partitions. The next start goes on with it.
+    #[error("moving partitions between files was interrupted; the next start goes on with it")]
+    Interrupted,
+    /// The system refused a file operation.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// SQLite refused for a reason that is none of the above.
+    #[error("{}: {source}", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+}
+
+/// A result with the store's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failed file operation on `path`.
+    pub(crate) fn of_io(path: &Path, source: std::io::Error) -> Error {
+        use std::io::ErrorKind;
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { path },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::Full { path },
+            _ => Error::Io { path, source },
+        }
+    }
+
+    /// A failed SQLite call on the file `path`.
+    pub(crate) fn of_sqlite(path: &Path, source: rusqlite::Error) -> Error {
+        use rusqlite::ErrorCode;
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Error::Damaged { path, why: source.to_string() }
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Error::ReadOnly { path },
+            Some(ErrorCode::DiskFull) => Error::Full { path },
+            _ => Error::Sqlite { path, source },
+        }
+    }
+
+    /// A row of the file `path` that makes no value.
+    pub(crate) fn of_row(path: &Path, malformed: Malformed) -> Error {
+        Error::Damaged { path: path.to_owned(), why: malformed.to_string() }
+    }
+}
+
+/// A row that makes no value, or a value that makes no row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a row of table {table} makes no sense in column {column}")]
+pub struct Malformed {
+    /// The table.
+    pub table: &'static str,
+    /// The column.
+    pub column: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error as Io, ErrorKind};
+
+    fn check(error: Error, expected: &str) {
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let path = Path::new("data/shard-000.db");
+        check(
+            Error::of_io(path, Io::from(ErrorKind::PermissionDenied)),
+            "data/shard-000.db cannot be written: check its owner, its rights and the mount",
+        );
+        check(
+            Error::of_io(path, Io::from(ErrorKind::ReadOnlyFilesystem)),
+            "data/shard-000.db cannot be written: check its owner, its rights and the mount",
+        );
+        check(
+            Error::of_io(path, Io::from(ErrorKind::StorageFull)),
+            "no room on the disk of data/shard-000.db: free some and start again",
+        );
+        check(
+            Error::of_row(path, Malformed { table: "tasks", column: "state" }),
+            "data/shard-000.db is damaged (a row of table tasks makes no sense in column state): \
+             bring back a backup with `no backup restore`",
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! The embedded store: one SQLite file per shard in one folder.
+//!
+//! [`Store::open`] refuses what is not a sound store of this build's kind, settles the number of files,
+//! and then gives out the parts that threads own: a journal and a loader for each shard, readers, and
+//! the checkpoint thread. The store itself holds the folder's lock: keep it until all parts are gone.
+
+mod cell;
+mod checkpoint;
+mod folder;
+mod journal;
+mod load;
+mod read;
+mod reshard;
+mod schema;
+mod tidy;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::Checkpoints;
+pub use journal::SqliteJournal;
+pub use load::SqliteLoad;
+pub use read::SqliteReader;
+pub use reshard::{OnProgress, Progress};
+
+use crate::error::{Error, Result};
+use checkpoint::{LogGauge, Shared};
+use folder::Marker;
+use no_engine::id::ShardId;
+use no_engine::limits::{PARTITIONS, PARTITIONS_MAX, RETENTION_MS, SHARDS_MAX};
+use rusqlite::Connection;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a store is to be like.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Its partitions: fixed when it is created, and must be the same ever after.
+    pub partitions: u16,
+    /// Its shards, 1 to the number of partitions. May change from start to start.
+    pub shards: u16,
+    /// How long tasks that succeeded or were cancelled are kept, in ms.
+    pub retention_ms: u64,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { partitions: PARTITIONS, shards: 1, retention_ms: RETENTION_MS }
+    }
+}
+
+/// An open store. Its lock on the folder ends with it.
+pub struct Store {
+    partitions: u16,
+    paths: Vec<PathBuf>,
+    /// The writing connections, until their journals are asked for.
+    writers: Vec<Option<Connection>>,
+    shared: Arc<Shared>,
+    retention_ms: u64,
+    was_clean: bool,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or makes one there if the folder is empty or missing.
+    ///
+    /// # Errors
+    /// Each variant of [`Error`] that says what to do about the folder.
+    pub fn open(dir: &Path, options: &OpenOptions) -> Result<Store> {
+        Store::open_with_progress(dir, options, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Likewise; `on_progress` is told how far a move between files is, and may break it off.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`Error::Interrupted`].
+    pub fn open_with_progress(
+        dir: &Path,
+        options: &OpenOptions,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Store> {
+        let &OpenOptions { partitions, shards, retention_ms } = options;
+        assert!((1..=PARTITIONS_MAX).contains(&partitions), "the configuration was checked");
+        assert!(
+            (1..=SHARDS_MAX.min(partitions)).contains(&shards),
+            "the configuration was checked"
+        );
+        folder::enter(dir)?;
+        let lock = folder::lock(dir)?;
+        let marker = match Marker::read(dir)? {
+            Some(marker) => marker,
+            None => {
+                let marker = Marker::new(partitions, shards);
+                marker.write(dir)?;
+                marker
+            }
+        };
+        if marker.partitions != partitions {
+            let (dir, found) = (dir.to_owned(), marker.partitions);
+            return Err(Error::PartitionsDiffer { dir, found, asked: partitions });
+        }
+        reshard::settle(dir, marker, shards, on_progress)?;
+        let paths: Vec<PathBuf> = (0..shards).map(|shard| schema::shard_path(dir, shard)).collect();
+        let writers = paths.iter().map(|path| schema::open_writer(path));
+        let writers = writers.collect::<Result<Vec<_>>>()?;
+        let was_clean = take_clean_marks(&paths, &writers)?;
+        let writers = writers.into_iter().map(Some).collect();
+        let shared = Shared::new(shards);
+        Ok(Store { partitions, paths, writers, shared, retention_ms, was_clean, _lock: lock })
+    }
+
+    /// Partitions, fixed when the store was created.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// Shards, and files.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.paths.len() as u16
+    }
+
+    /// Whether nO stopped cleanly when it last had this store; `true` for a new one. If not, what was
+    /// running then crashed.
+    #[must_use]
+    pub fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    /// The journal of a shard, for its journal thread.
+    ///
+    /// Panics when it is asked for twice.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn journal(&mut self, shard: ShardId) -> Result<SqliteJournal> {
+        let i = usize::from(shard.0);
+        let db = self.writers[i].take().expect("a shard has one journal");
+        let gauge = LogGauge::new(&self.shared, shard.0);
+        SqliteJournal::new(db, self.paths[i].clone(), self.retention_ms, gauge)
+    }
+
+    /// A loader of a shard's partitions. Agents are in shard 0's.
+    ///
+    /// # Errors
+    /// Those of opening a file.
+    pub fn loader(&self, shard: ShardId) -> Result<SqliteLoad> {
+        SqliteLoad::new(self.paths[usize::from(shard.0)].clone())
+    }
+
+    /// A reader over all shards, for one thread.
+    ///
+    /// # Errors
+    /// Those of opening a file.
+    pub fn reader(&self) -> Result<SqliteReader> {
+        SqliteReader::new(&self.paths, self.partitions)
+    }
+
+    /// Starts the thread that makes checkpoints. Drop it after the journals have ended.
+    ///
+    /// # Errors
+    /// Those of opening a file or of starting a thread.
+    pub fn checkpoints(&self) -> Result<Checkpoints> {
+        Checkpoints::start(Arc::clone(&self.shared), &self.paths)
+    }
+}
+
+/// Whether all files carry the mark of a clean stop; takes it from them, durably, because from now on
+/// a stop is a crash until the journals end in good order.
+fn take_clean_marks(paths: &[PathBuf], writers: &[Connection]) -> Result<bool> {
+    let mut was_clean = true;
+    for (path, db) in paths.iter().zip(writers) {
+        let of_sqlite = |source| Error::of_sqlite(path, source);
+        was_clean &= schema::is_clean(db).map_err(of_sqlite)?;
+        schema::set_clean(db, false).map_err(of_sqlite)?;
+    }
+    Ok(was_clean)
+}

@@ -1,0 +1,278 @@
+//! Commit, load, read: what comes back is what was written.
+
+use super::*;
+use crate::samples::{
+    any_event, any_key_row, any_task, dead_lettered, large, next, started, submitted,
+};
+use no_engine::agent::definition::{Agent, Kind};
+use no_engine::event::{AgentRow, Event, KeyRow};
+use no_engine::payload::Payload;
+use no_engine::port::CommitError;
+use no_engine::task::State;
+use no_engine::time::Millis;
+use proptest::prelude::*;
+
+#[test]
+fn what_is_committed_is_loaded_and_read() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (first, mut task) = submitted(id(1), &Payload::inline(br#"{"say": "hi"}"#));
+    let second = next(&mut task, started());
+    commit(&mut journal, samples::batch(1, vec![first.clone(), second.clone()], &[(&task, true)]));
+    assert_eq!(loaded(&store).0, BTreeMap::from([(task.id, task.clone())]));
+
+    let third = next(&mut task, Event::Succeeded { output: Payload::inline(b"[1]") });
+    commit(&mut journal, samples::batch(2, vec![third.clone()], &[(&task, false)]));
+    assert_eq!(loaded(&store).0, BTreeMap::new(), "it ended");
+
+    let mut reader = store.reader().expect("a reader");
+    assert_eq!(reader.task(task.id).expect("readable"), Some(task.clone()));
+    assert_eq!(history(&mut reader, task.id), [first, second.clone(), third]);
+    assert_eq!(reader.events(task.id, 1, 1).expect("readable"), [second]);
+    assert_eq!(reader.task(id(2)).expect("readable"), None);
+    let nowhere = TaskId::new(1, 1, PartitionId(9_999));
+    assert_eq!(reader.task(nowhere).expect("readable"), None);
+}
+
+#[test]
+fn a_task_that_changed_often_in_one_commit_is_written_as_it_is_last() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (first, mut task) = submitted(id(1), &Payload::null());
+    let one = samples::batch(1, vec![first], &[(&task, true)]);
+    let second = next(&mut task, started());
+    let two = samples::batch(2, vec![second], &[(&task, false)]);
+    let third = next(&mut task, dead_lettered());
+    let three = samples::batch(3, vec![third], &[(&task, false)]);
+    journal.commit(&[one, two, three]).expect("committed");
+    assert_eq!(loaded(&store).0, BTreeMap::from([(task.id, task.clone())]), "a dead letter");
+    assert_eq!(history(&mut store.reader().expect("a reader"), task.id).len(), 3);
+
+    let gone = Batch { tasks_gone: vec![task.id], ..Batch::default() };
+    commit(&mut journal, gone);
+    assert_eq!(loaded(&store).0, BTreeMap::new());
+    assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (0, 0));
+}
+
+#[test]
+fn agents_and_keys_come_change_and_go() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let agent = |paused| AgentRow {
+        name: "a".into(),
+        agent: Arc::new(Agent::of_kind(Kind::Worker)),
+        paused,
+    };
+    let key = |expires_at| KeyRow {
+        partition: PartitionId(3),
+        hash: 1 << 100,
+        fingerprint: u64::MAX,
+        task: id(3),
+        expires_at,
+    };
+    let agents = |store: &Store| store.loader(ShardId(0)).expect("a loader").agents();
+    commit(
+        &mut journal,
+        Batch { agents: vec![agent(false)], keys: vec![key(None)], ..Batch::default() },
+    );
+    assert_eq!(agents(&store), Ok(vec![agent(false)]));
+    let later = key(Some(Millis(5)));
+    commit(
+        &mut journal,
+        Batch { agents: vec![agent(true)], keys: vec![later], ..Batch::default() },
+    );
+    assert_eq!(agents(&store), Ok(vec![agent(true)]));
+    assert_eq!(loaded(&store).1, BTreeMap::from([(later.hash, later)]));
+    let gone = Batch {
+        agents_gone: vec!["a".into()],
+        keys_gone: vec![(later.partition, later.hash)],
+        ..Batch::default()
+    };
+    commit(&mut journal, gone);
+    assert_eq!((agents(&store), loaded(&store).1), (Ok(Vec::new()), BTreeMap::new()));
+}
+
+#[test]
+fn large_payloads_are_stored_once_and_go_with_the_last_that_names_them() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let payload = large('x');
+    for i in 0..2 {
+        let (first, mut task) = submitted(id(i), &payload);
+        commit(&mut journal, samples::batch(1, vec![first], &[(&task, true)]));
+        // As an echo gives it back: by name only.
+        let last = next(&mut task, Event::Succeeded { output: payload.stored() });
+        commit(&mut journal, samples::batch(2, vec![last], &[(&task, false)]));
+    }
+    assert_eq!(count(dir.path(), 0, "blobs"), 1);
+    let mut reader = store.reader().expect("a reader");
+    let task = reader.task(id(0)).expect("readable").expect("there");
+    let bytes = reader.resolve(task.id, &task.input).expect("stored");
+    assert_eq!(Some(&*bytes), payload.bytes());
+
+    commit(&mut journal, Batch { tasks_gone: vec![id(0)], ..Batch::default() });
+    assert_eq!(count(dir.path(), 0, "blobs"), 1);
+    commit(&mut journal, Batch { tasks_gone: vec![id(1)], ..Batch::default() });
+    assert_eq!(count(dir.path(), 0, "blobs"), 0);
+    assert!(reader.resolve(task.id, &task.input).is_err(), "gone");
+}
+
+#[test]
+fn what_cannot_be_read_back_is_not_acknowledged() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (first, task) = submitted(id(0), &large('x').stored());
+    let batch = samples::batch(1, vec![first], &[(&task, true)]);
+    assert!(matches!(journal.commit(&[batch]), Err(CommitError::Failed(_))));
+    // And nothing ever after.
+    assert!(matches!(journal.commit(&[Batch::default()]), Err(CommitError::Failed(_))));
+    assert!(matches!(journal.tidy(Millis(1)), Err(CommitError::Failed(_))));
+    assert_eq!(count(dir.path(), 0, "tasks"), 0);
+}
+
+#[test]
+fn one_event_twice_is_refused() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (first, task) = submitted(id(0), &Payload::null());
+    let batch = samples::batch(1, vec![first], &[(&task, true)]);
+    journal.commit(std::slice::from_ref(&batch)).expect("committed");
+    assert!(matches!(journal.commit(&[batch]), Err(CommitError::Failed(_))));
+}
+
+#[test]
+fn finished_tasks_go_after_their_retention() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let tasks = 3_000;
+    let mut kept = Vec::new();
+    let mut batch = Batch::default();
+    for i in 0..tasks {
+        let (first, mut task) = submitted(id(i), &Payload::null());
+        let event = match i % 100 {
+            0 => started(),
+            1 => dead_lettered(),
+            2 => Event::Cancelled,
+            _ => Event::Succeeded { output: Payload::null() },
+        };
+        let last = next(&mut task, event);
+        if task.state == State::Running || task.state == State::Failed {
+            kept.push(task.id);
+        }
+        batch.records.extend([first, last]);
+        batch.tasks.push(no_engine::event::TaskImage { task, is_new: true });
+    }
+    commit(&mut journal, batch);
+    let half = Millis(id(tasks / 2).made_ms() + 1_000);
+    while journal.tidy(half).expect("tidied") {}
+    let left = count(dir.path(), 0, "tasks");
+    assert!((1_500..=1_550).contains(&left), "{left}");
+    assert_eq!(journal.tidy(half), Ok(false), "the next pass is later");
+
+    let all = half + 1_000_000;
+    while journal.tidy(all).expect("tidied") {}
+    let open: Vec<TaskId> = loaded(&store).0.into_keys().collect();
+    assert_eq!(open, kept);
+    assert_eq!(count(dir.path(), 0, "tasks"), kept.len() as i64);
+    assert_eq!(count(dir.path(), 0, "events"), 2 * kept.len() as i64);
+}
+
+#[test]
+fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    journal.set_pages_max(32).expect("a bound");
+    let mut committed = BTreeMap::new();
+    let mut i = 0;
+    let refused = loop {
+        let input = serde_json::to_vec(&"y".repeat(3_000)).expect("a text");
+        let (first, task) = submitted(id(i), &Payload::inline(&input));
+        let batch = samples::batch(i, vec![first], &[(&task, true)]);
+        match journal.commit(std::slice::from_ref(&batch)) {
+            Ok(()) => committed.insert(task.id, task.clone()),
+            Err(error) => {
+                assert_eq!(error, CommitError::Full);
+                break (batch, task);
+            }
+        };
+        i += 1;
+    };
+    assert!(!committed.is_empty());
+    let (batch, task) = refused;
+    assert_eq!(journal.commit(std::slice::from_ref(&batch)), Err(CommitError::Full), "still");
+    assert_eq!(loaded(&store).0, committed, "nothing lost, nothing half written");
+    journal.set_pages_max(1_000_000).expect("room");
+    journal.commit(&[batch]).expect("the very same batch");
+    committed.insert(task.id, task);
+    assert_eq!(loaded(&store).0, committed);
+}
+
+/// A history: a task, its events, and how the commits cut it.
+fn any_history() -> impl Strategy<Value = Vec<(Task, Vec<Event>)>> {
+    let one = (any_task(), prop::collection::vec(any_event(), 0..4))
+        .prop_map(|(task, events)| (task, events.into_iter().map(|(event, _)| event).collect()));
+    prop::collection::vec(one, 1..6)
+}
+
+/// Whether a test may put this event behind another one.
+fn is_later(event: &Event) -> bool {
+    !matches!(event, Event::Submitted { .. } | Event::Succeeded { .. } | Event::Removed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn any_histories_committed_in_any_cuts_are_loaded_and_read(
+        histories in any_history(),
+        keys in prop::collection::vec(any_key_row(), 0..3),
+        cut in 1..5_usize,
+    ) {
+        let dir = folder();
+        let options = OpenOptions { partitions: 64, shards: 1, retention_ms: 1_000 };
+        let mut store = Store::open(dir.path(), &options).expect("a new folder");
+        let mut journal = store.journal(ShardId(0)).expect("a journal");
+        let (mut batches, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for (mut task, events) in histories {
+            let (first, mut header) = submitted(task.id, &task.input);
+            let mut records = vec![first];
+            batches.push(samples::batch(0, records.clone(), &[(&header, true)]));
+            for event in events.into_iter().filter(is_later) {
+                let record = next(&mut header, event);
+                // Any header whatever, but for what never changes and the payloads of its end.
+                let fixed = (task.id, header.created_at, header.events);
+                (task.id, task.created_at, task.events) = fixed;
+                (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
+                (task.fairness_key, task.tags, task.key) = (None, None, None);
+                (task.input, task.output) = (task.input.stored(), None);
+                batches.push(samples::batch(0, vec![record.clone()], &[(&task, false)]));
+                records.push(record);
+                header.events = task.events;
+            }
+            let last = if records.len() == 1 { header } else { task };
+            if !last.state.is_ended() || last.state == State::Failed {
+                live.insert(last.id, last.clone());
+            }
+            read.insert(last.id, (last, records));
+        }
+        batches.push(Batch { keys: keys.clone(), ..Batch::default() });
+        for group in batches.chunks(cut) {
+            journal.commit(group).expect("committed");
+        }
+        let (tasks, stored) = loaded(&store);
+        prop_assert_eq!(tasks, live);
+        prop_assert_eq!(stored, keys.into_iter().map(|key| (key.hash, key)).collect());
+        let mut reader = store.reader().expect("a reader");
+        for (id, (task, records)) in read {
+            prop_assert_eq!(reader.task(id).expect("readable"), Some(task));
+            prop_assert_eq!(history(&mut reader, id), records);
+        }
+    }
+}
