@@ -38,8 +38,13 @@ fmt: ## Format all code
 	@$(CARGO) fmt --all
 
 sim: ## Run the simulator without end, or one seed: SEED=7 make sim
-	@SEED="$(SEED)" SIM=endless $(CARGO) test --release --locked -p no-engine --features sim \
-		--test sim -- --nocapture
+	@while true; do \
+		seed=$${SEED:-$$RANDOM$$RANDOM$$RANDOM}; \
+		echo "seed $$seed"; \
+		SEED=$$seed $(CARGO) test --release --locked --quiet -p no-engine --features sim \
+			--test sim -- --nocapture the_promises_hold; \
+		if [ -n "$${SEED:-}" ]; then break; fi; \
+	done
 
 clean: ## Remove everything built, but no data
 	@$(CARGO) clean

@@ -1,8 +1,9 @@
 //! Turns a bearer token into a principal, and remembers for a short while that it did.
 //!
-//! One verifier per net core, used through `&self` from its one thread. An Ed25519 check costs some
-//! 50 µs; a token that was accepted is found again by its BLAKE3 hash in less than 1 µs, until it
-//! ends and 5 minutes at most. Refusals are not remembered: whoever sends junk gains nothing.
+//! One verifier per net core, used through `&self` from its one thread. Checking a signature costs
+//! more than all the rest of a small request; a token that was accepted is found again by its
+//! BLAKE3 hash until it ends, and for 5 minutes at most. Refusals are not remembered: whoever sends
+//! junk gains nothing by sending it often, and cannot push the good ones out.
 
 use crate::error::Denied;
 use crate::jwt::{self, Claims, TOKEN_BYTES_MAX};

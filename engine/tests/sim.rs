@@ -24,24 +24,44 @@ fn seeds() -> Vec<u64> {
 
 #[test]
 fn the_promises_hold_over_64_seeds_and_every_transition_is_visited() {
-    if let Ok(seed) = std::env::var("SEED") {
+    let seed = std::env::var("SEED").ok().filter(|seed| !seed.is_empty());
+    if let Some(seed) = seed {
         let report = check(seed.parse().expect("SEED is a number"));
         println!("{report:#?}");
         return;
     }
+    if std::env::var_os("SIM").is_some() {
+        return endless();
+    }
     let mut seen = BTreeSet::new();
-    let (mut acknowledged, mut crashes) = (0, 0);
+    let (mut acknowledged, mut crashes, mut restarts) = (0, 0, 0);
     for seed in seeds() {
         let report = check(seed);
         seen.extend(report.transitions);
         acknowledged += report.acknowledged;
         crashes += report.crashes;
+        restarts += report.restarts;
     }
     // A run with too little going on shows nothing.
     assert!(5_000 < acknowledged, "only {acknowledged} tasks");
     assert!(300 < crashes, "only {crashes} crashes");
+    assert!(50 < restarts, "only {restarts} clean stops");
     for row in TRANSITIONS {
         assert!(seen.contains(row), "no seed visited {row:?}");
+    }
+}
+
+/// New seeds until one fails or somebody stops it; `SIM_SEEDS` bounds how many.
+fn endless() {
+    let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let start = start.map_or(0, |since| since.as_secs()) << 20;
+    let bound = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(u64::MAX);
+    let mut acknowledged = 0;
+    for n in 0..bound {
+        acknowledged += check(start + n).acknowledged;
+        if n % 100 == 99 {
+            println!("{} seeds, {acknowledged} tasks acknowledged, none lost", n + 1);
+        }
     }
 }
 

@@ -86,7 +86,11 @@ fn push_fields(out: &mut Vec<u8>, record: &Record, payload: Option<&Payload>) {
             push_key(out, "input");
             push_payload(out, payload);
             push_key(out, "timeout_ms");
-            push_u64(out, *timeout_ms);
+            match timeout_ms {
+                // No time-out of its own.
+                &u64::MAX => push_value(out, &()),
+                ms => push_u64(out, *ms),
+            }
             push_key(out, "max_attempts");
             push_u64(out, u64::from(*max_attempts));
         }

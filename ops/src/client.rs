@@ -5,14 +5,18 @@ use crate::error::{Error, Result};
 use crate::sse;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{Request, Response, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
-/// Time for connecting, and for an answer to begin beyond what was asked to wait.
+/// Time for connecting, and for an answer beyond what was asked to wait.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which a stream of events is taken for cut; nO says something every 15 s.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A connection to one nO.
 pub struct Client {
@@ -58,8 +62,8 @@ impl Client {
     pub fn new(url: &str, token: Option<String>) -> Result<Client> {
         let url = url.trim_end_matches('/').to_owned();
         let uri: Uri = url.parse().map_err(|_| Error::Usage(format!("{url:?} is not a URL")))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            let problem = format!("{url:?} must begin with http:// and name a host");
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+            let problem = format!("{url:?} must begin with http:// or https:// and name a host");
             return Err(Error::Usage(problem));
         }
         let mut config = Agent::config_builder()
@@ -73,6 +77,9 @@ impl Client {
         if is_here {
             // A proxy cannot reach our loopback, whatever the environment says.
             config = config.proxy(None);
+        }
+        if uri.scheme_str() == Some("https") {
+            config = config.tls_config(tls());
         }
         Ok(Client { agent: config.build().new_agent(), url, token })
     }
@@ -103,7 +110,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::Answer`].
     pub fn text(&self, call: &Call) -> Result<(u16, String)> {
-        let response = self.send(call, Some(TIMEOUT + call.wait))?;
+        let response = self.send(call, TIMEOUT + call.wait)?;
         let status = response.status().as_u16();
         let mut text = String::new();
         let reader = response.into_body().into_reader().take(ANSWER_BYTES_MAX);
@@ -128,7 +135,7 @@ impl Client {
         let mut headers = vec![("Accept", "text/event-stream")];
         headers.extend(last_id.map(|id| ("Last-Event-ID", id)));
         let call = Call { headers: &headers, ..Call::get(path) };
-        let response = self.send(&call, None)?;
+        let response = self.send(&call, SILENCE)?;
         let status = response.status().as_u16();
         let reader = BufReader::new(response.into_body().into_reader());
         if 400 <= status {
@@ -148,7 +155,7 @@ impl Client {
         Ok(())
     }
 
-    fn send(&self, call: &Call, timeout: Option<Duration>) -> Result<Response<Body>> {
+    fn send(&self, call: &Call, timeout: Duration) -> Result<Response<Body>> {
         let mut request =
             Request::builder().method(call.method).uri(format!("{}{}", self.url, call.path));
         if let Some(token) = &self.token {
@@ -162,12 +169,12 @@ impl Client {
                 let request = request.header("Content-Type", "application/json");
                 let request = request.body(body.to_string()).map_err(|e| usage(&e))?;
                 let request = self.agent.configure_request(request);
-                self.agent.run(request.timeout_recv_response(timeout).build())
+                self.agent.run(request.timeout_per_read(Some(timeout)).build())
             }
             None => {
                 let request = request.body(()).map_err(|e| usage(&e))?;
                 let request = self.agent.configure_request(request);
-                self.agent.run(request.timeout_recv_response(timeout).build())
+                self.agent.run(request.timeout_per_read(Some(timeout)).build())
             }
         };
         sent.map_err(|e| self.unreachable(e.to_string()))
@@ -182,12 +189,23 @@ impl Client {
     }
 }
 
+/// TLS with the system's roots and the same cryptography as the rest of nO.
+fn tls() -> TlsConfig {
+    let roots = rustls_native_certs::load_native_certs().certs;
+    let roots: Vec<_> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    TlsConfig::builder()
+        .root_certs(RootCerts::from(roots))
+        .unversioned_rustls_crypto_provider(provider)
+        .build()
+}
+
 fn usage(error: &ureq::http::Error) -> Error {
     Error::Usage(format!("cannot be sent: {error}"))
 }
 
 /// The error of a problem+json answer, or of any other refusal.
-fn refusal(status: u16, text: &str) -> Error {
+pub(crate) fn refusal(status: u16, text: &str) -> Error {
     let problem: Value = serde_json::from_str(text).unwrap_or(Value::Null);
     let word = |key: &str| problem[key].as_str().map(str::to_owned);
     let first = &problem["errors"][0];
@@ -226,7 +244,7 @@ mod tests {
 
     #[test]
     fn urls_that_cannot_be_called_are_usage_errors() {
-        for url in ["", "127.0.0.1:3000", "https://x", "http://", "ftp://x"] {
+        for url in ["", "127.0.0.1:3000", "http://", "ftp://x"] {
             assert!(matches!(Client::new(url, None), Err(Error::Usage(_))), "{url}");
         }
         assert_eq!(

@@ -122,7 +122,9 @@ fn say_what_next(url: &str, token_file: &str, id: &str) {
     let program = program.map_or_else(|| "no".into(), |path| path.display().to_string());
     let data_dir = token_file.trim_end_matches(no_auth::local::ADMIN_TOKEN_FILE);
     println!("Try next, in another terminal:");
-    println!("  curl -s {url}/v1/tasks/{id}/steps -H \"Authorization: Bearer $(cat {token_file})\"");
+    println!(
+        "  curl -s {url}/v1/tasks/{id}/steps -H \"Authorization: Bearer $(cat {token_file})\""
+    );
     println!("  {program} task submit demo-patient hello --wait --url {url} --data-dir {data_dir}");
     println!("      and while it waits: kill -9 {}, then start nO again:", std::process::id());
     println!("      the task goes on where it was. Follow it with `no task watch ID`.");

@@ -67,13 +67,30 @@ impl Distribution {
                 buckets[first].1 += count;
             }
         }
-        let mut so_far = 0;
-        for (_, count) in &mut buckets {
-            so_far += *count;
-            *count = so_far;
-        }
-        Distribution { buckets, count: histogram.len(), sum }
+        Distribution { buckets: grown(buckets), count: histogram.len(), sum }
     }
+
+    /// Buckets that were counted one by one: each with its upper bound, ascending, or `None` for
+    /// the values beyond all bounds.
+    #[must_use]
+    pub fn of_counts(counts: impl IntoIterator<Item = (Option<f64>, u64)>, sum: f64) -> Self {
+        let (mut buckets, mut count) = (Vec::new(), 0);
+        for (bound, values) in counts {
+            count += values;
+            buckets.extend(bound.map(|bound| (bound, values)));
+        }
+        Distribution { buckets: grown(buckets), count, sum }
+    }
+}
+
+/// Each bucket's own values to those up to its bound.
+fn grown(mut buckets: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+    let mut so_far = 0;
+    for (_, count) in &mut buckets {
+        so_far += *count;
+        *count = so_far;
+    }
+    buckets
 }
 
 /// Takes the samples of one family; what a family's reader writes into.
@@ -182,6 +199,13 @@ mod tests {
         assert_eq!(values.buckets, [(0.0001, 2), (0.001, 4), (1.0, 4)]);
         assert_eq!(values.count, 5);
         assert!((values.sum - 5.001_34).abs() < 0.05, "{}", values.sum);
+    }
+
+    #[test]
+    fn counted_buckets_are_added_up() {
+        let values = Distribution::of_counts([(Some(0.1), 2), (Some(1.0), 3), (None, 1)], 7.5);
+        assert_eq!(values.buckets, [(0.1, 2), (1.0, 5)]);
+        assert_eq!((values.count, values.sum), (6, 7.5));
     }
 
     #[test]

@@ -85,10 +85,7 @@ fn shown_check(check: Check) -> (String, Value) {
     (check.name.to_owned(), shown)
 }
 
-fn answer(
-    is_well: bool,
-    body: Value,
-) -> std::future::Ready<no_net::route::Outcome> {
+fn answer(is_well: bool, body: Value) -> std::future::Ready<no_net::route::Outcome> {
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     std::future::ready(Ok(json(status, body.to_string().into_bytes())))
 }

@@ -9,10 +9,10 @@
 pub mod boot;
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod cores;
 pub mod demo;
 pub mod drain;
-pub mod config;
 pub mod error;
 pub mod exposition;
 pub mod health;

@@ -6,10 +6,12 @@
 //! never meets a name that does not exist yet.
 
 mod inputs;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 pub use inputs::{AuthCounts, HttpSeries, HttpStats, Snapshot};
+pub use tally::AuthTally;
 
 use crate::exposition::{Distribution, Samples};
 use no_engine::stats::{AgentStats, CallStats, Latency};

@@ -124,6 +124,12 @@ fn a_configuration_is_checked() {
     assert_eq!((said.code, &shown["valid"]), (3, &serde_json::json!(false)));
     assert_eq!(shown["faults"][0]["path"], "service.prt");
     assert_eq!(no(&["config", "validate", "--config", "/no/such/file"]).code, 3);
+
+    let said = no(&["serve", "--host", "0.0.0.0"]);
+    assert_eq!(said.code, 3);
+    let fault =
+        "option for service.host: service.host: 0.0.0.0 is not loopback and there is no TLS";
+    assert!(said.err.contains(fault), "{}", said.err);
 }
 
 #[test]

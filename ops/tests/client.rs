@@ -8,6 +8,7 @@ use common::{Said, no};
 use expect_test::expect;
 use serde_json::{Value, json};
 use server::Server;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// Runs a client command against the server.
 fn ask(server: &Server, args: &[&str]) -> Said {
@@ -119,9 +120,9 @@ fn list_follows_cursors_and_prints_a_table() {
 
 #[test]
 fn watch_goes_on_behind_the_last_event_after_a_cut() {
-    let step = json!({"step": 1, "kind": "model", "name": "small", "state": "succeeded"});
-    let first = format!("id: 7\nevent: step\ndata: {step}\n\nid: 8\nevent: st");
-    let second = "id: 8\nevent: task\ndata: {\"state\":\"succeeded\"}\n\n".to_owned();
+    let step = json!({"step": 1, "kind": "model", "name": "small", "output": "hm"});
+    let first = format!(": nO\n\nid: 7\nevent: step_ended\ndata: {step}\n\nid: 8\nevent: st");
+    let second = "id: 8\nevent: succeeded\ndata: {\"output\":\"the answer\"}\n\n".to_owned();
     let server = Server::play(vec![
         (200, "text/event-stream", first),
         (200, "application/json", task("running").to_string()),
@@ -131,8 +132,8 @@ fn watch_goes_on_behind_the_last_event_after_a_cut() {
     ]);
     let said = ask(&server, &["task", "watch", "id-1"]);
     expect![[r#"
-           1  model   small                succeeded
-              task    succeeded
+           1  model   small                done     -> hm
+              succeeded
         the answer
     "#]]
     .assert_eq(&said.out);
@@ -145,7 +146,7 @@ fn watch_goes_on_behind_the_last_event_after_a_cut() {
 #[test]
 fn control_and_agents() {
     let agents = json!({"items": [{"name": "echo", "kind": "echo", "paused": false,
-        "counts": {"queued": 1, "running": 2, "failed": 3}}], "next_cursor": null});
+        "live": {"queued": 1, "running": 2, "waiting": 4, "failed": 3}}], "next_cursor": null});
     let server = Server::json(vec![
         (200, task("cancelled")),
         (200, task("scheduled")),
@@ -161,8 +162,8 @@ fn control_and_agents() {
     assert_eq!(ask(&server, &["agent", "pause", "a"]).out, "agent a paused\n");
     assert_eq!(ask(&server, &["agent", "delete", "a"]).out, "agent a deleted\n");
     expect![[r#"
-        NAME  KIND  PAUSED  QUEUED  RUNNING  FAILED
-        echo  echo  false   1       2        3
+        NAME  KIND  PAUSED  QUEUED  RUNNING  WAITING  FAILED
+        echo  echo  false   1       2        4        3
     "#]]
     .assert_eq(&ask(&server, &["agent", "list"]).out);
     let lines: Vec<String> = server.asked().into_iter().map(|asked| asked.line).collect();
@@ -174,7 +175,9 @@ fn control_and_agents() {
 fn health_is_an_exit_code() {
     let body =
         json!({"status": "unhealthy", "checks": {"journal": {"status": "down", "error": "EIO"}}});
-    let server = Server::json(vec![(200, json!({"status": "healthy"})), (503, body)]);
+    let unknown = json!({"code": "not_found", "title": "There is nothing at this path"});
+    let answers = vec![(200, json!({"status": "healthy"})), (503, body), (404, unknown)];
+    let server = Server::json(answers);
     let said = ask(&server, &["health"]);
     assert_eq!((said.code, said.out.as_str()), (0, "healthy (200)\n"));
     let said = ask(&server, &["health", "--detailed"]);
@@ -185,6 +188,8 @@ fn health_is_an_exit_code() {
         journal  down    EIO
     "#]]
     .assert_eq(&said.out);
+    let said = ask(&server, &["health", "--detailed"]);
+    assert_eq!(said.err, "error: not_found: There is nothing at this path\n");
     assert_eq!(server.asked()[1].line, "GET /health/detailed");
 }
 
@@ -194,4 +199,22 @@ fn nobody_there_is_said_with_what_to_do() {
     assert_eq!(said.code, 1);
     assert!(said.err.contains("no answer from http://127.0.0.1:1"), "{}", said.err);
     assert!(said.err.contains("hint: is nO running there?"), "{}", said.err);
+}
+
+#[test]
+fn the_data_folders_token_is_used_unless_others_can_read_it() {
+    let dir = tempfile::tempdir().expect("folder");
+    let data = dir.path().to_str().expect("utf-8");
+    let key = no_auth::LocalKey::open_or_create(dir.path()).expect("made");
+    let file = key.ensure_admin_token(dir.path(), 1_800_000_000).expect("written");
+    let token = std::fs::read_to_string(&file).expect("there");
+    let server = Server::json(vec![(200, task("queued"))]);
+    let args = ["task", "get", "id-1", "--url", &server.url, "--data-dir", data];
+    assert_eq!(no(&args).code, 0);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("mode");
+    let said = no(&args);
+    assert_eq!(said.code, 3);
+    assert!(said.err.contains("chmod 600") && !said.err.contains(&token), "{}", said.err);
+    let asked = server.asked();
+    assert!(asked[0].headers.contains(&format!("authorization: Bearer {token}")), "{asked:?}");
 }

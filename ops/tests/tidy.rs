@@ -20,8 +20,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ops", &["no-engine", "no-auth", "no-storage", "no-net"]),
 ];
 /// Libraries without I/O, which alone the engine may use.
-const ENGINE_LIBRARIES: &[&str] =
-    &["thiserror", "serde", "serde_json", "rtrb", "crossbeam-utils", "hdrhistogram", "uuid"];
+const ENGINE_LIBRARIES: &[&str] = &[
+    "thiserror",
+    "serde",
+    "serde_json",
+    "rtrb",
+    "crossbeam-utils",
+    "hdrhistogram",
+    "uuid",
+    "blake3",
+];
 const TOP_LEVEL: &[&str] = &[
     "Cargo.toml",
     "Cargo.lock",

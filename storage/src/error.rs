@@ -25,7 +25,8 @@ pub enum Error {
     },
     /// A newer nO wrote it.
     #[error(
-        "{} has schema version {found}, this nO knows up to {known}: run the newer nO", .path.display()
+        "{} has schema version {found}, this nO knows up to {known}: run the newer nO",
+        .path.display()
     )]
     Newer {
         /// The marker or file.
@@ -37,7 +38,7 @@ pub enum Error {
     },
     /// The number of partitions is fixed when a store is created.
     #[error(
-        "{} was created with {found} partitions, not {asked}: partitions cannot change, set {found}",
+        "{} was created with {found} partitions, not {asked}: they cannot change, set {found}",
         .dir.display()
     )]
     PartitionsDiffer {

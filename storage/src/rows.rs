@@ -1,10 +1,10 @@
 //! The engine's values as table rows and back: the one mapping that all stores share.
 //!
-//! Writing gives a value's [`Cell`]s in the order of its column list; reading takes them in the same
-//! order from anything that is a [`Row`]. Neither knows a database: a store names the columns in its
-//! SQL by these lists, so the physical order is its own affair. Numbers of 64 bits are kept bit by bit
-//! as signed ones. A row that makes no value is [`Malformed`], never a panic: it may come from a
-//! damaged disk.
+//! Writing gives a value's [`Cell`]s in the order of its column list; reading takes them in the
+//! same order from anything that is a [`Row`]. Neither knows a database: a store names the columns
+//! in its SQL by these lists, so the physical order is its own affair. Numbers of 64 bits are kept
+//! bit by bit as signed ones. A row that makes no value is [`Malformed`], never a panic: it may
+//! come from a damaged disk.
 
 mod event;
 mod small;

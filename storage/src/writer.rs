@@ -1,9 +1,10 @@
 //! The loop of a journal thread: what waits in the ring becomes one transaction and one answer.
 //!
-//! Group commit: while one transaction is being synced the next batches gather, so the sync's cost is
-//! shared under load and small when idle (DeWitt et al., "Implementation Techniques for Main Memory
-//! Database Systems", 1984). The loop answers `Durable` only after the store said so, holds batches
-//! that found no room until there is some, and after a failure answers `Failed` and nothing more.
+//! Group commit: while one transaction is being synced the next batches gather, so the sync's cost
+//! is shared under load and small when idle (DeWitt et al., "Implementation Techniques for Main
+//! Memory Database Systems", 1984). The loop answers `Durable` only after the store said so, holds
+//! batches that found no room until there is some, and after a failure answers `Failed` and nothing
+//! more.
 //!
 //! Upkeep runs only when nothing waits, a small piece at a time.
 
@@ -53,7 +54,8 @@ impl Default for WriterOptions {
 pub enum Ended {
     /// All that was sent is durable, and the stop is noted as clean.
     Clean,
-    /// The sender is gone while the disk is full: some batches were never written, nor acknowledged.
+    /// The sender is gone while the disk is full: some batches were never written, nor
+    /// acknowledged.
     Full,
     /// The journal failed; the process should leave and load anew.
     Failed(String),
@@ -61,7 +63,8 @@ pub enum Ended {
 
 /// Commits what comes in `batches` until their sender is gone and all is written.
 ///
-/// Whoever drops the sender should ring the sleeper's bell after it; otherwise the end is seen within
+/// Whoever drops the sender should ring the sleeper's bell after it; otherwise the end is seen
+/// within
 /// `idle_pause`. `block` sleeps until the bell rings or the time is over, and may return early.
 /// `clock` tells the wall time, for retention. Call from the journal's own thread.
 pub fn run<J: Finish>(
@@ -111,7 +114,8 @@ struct Writer<'a, J, B> {
     block: B,
     options: &'a WriterOptions,
     group: Vec<Batch>,
-    /// An answer that found its ring full. There is at most one: nothing is committed before it left.
+    /// An answer that found its ring full. There is at most one: nothing is committed before it
+    /// left.
     unsent: Option<Ack>,
 }
 
@@ -157,7 +161,8 @@ impl<J: Finish, B: FnMut(Option<Duration>)> Writer<'_, J, B> {
         self.answer(ack);
     }
 
-    /// Holds the group until it is written. `false` when the sender went away before there was room.
+    /// Holds the group until it is written. `false` when the sender went away before there was
+    /// room.
     fn wait_for_room(&mut self) -> Result<bool, String> {
         tracing::warn!(target: "journal", "no room on the disk; waiting for some");
         self.answer(Ack::Full);

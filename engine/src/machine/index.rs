@@ -183,6 +183,7 @@ impl Machine {
             let (lane, key) = (held.lane, held.key);
             self.agents.leave(lane, key);
         }
+        self.drained.remove(&id);
         if self.suspect_running == Some(id) {
             self.suspect_running = None;
         }

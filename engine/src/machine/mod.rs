@@ -70,6 +70,8 @@ pub struct Machine {
     /// Interrupted by two crashes: started one at a time.
     suspects: VecDeque<TaskId>,
     suspect_running: Option<TaskId>,
+    /// Loops that stopped between two steps because the node is draining: they hold slots, no calls.
+    drained: crate::map::Set<TaskId>,
     slots: Slots,
     wall: Wheel<expire::Timer>,
     mono: Wheel<expire::Timer>,
@@ -101,6 +103,7 @@ impl Machine {
             queue: ReadyQueue::new(limits.ageing_ms),
             suspects: VecDeque::new(),
             suspect_running: None,
+            drained: crate::map::Set::default(),
             slots: Slots::new(limits.slots),
             wall: Wheel::new(now.wall.0),
             mono: Wheel::new(now.mono.0),
@@ -228,10 +231,17 @@ impl Machine {
         &self.open.batch
     }
 
-    /// Calls of this node's own under way: running tasks that hold a slot.
+    /// Slots that are taken.
     #[must_use]
     pub fn slots_used(&self) -> usize {
         self.slots.used()
+    }
+
+    /// Tasks with calls of this node's own under way.
+    #[must_use]
+    pub fn calling(&self) -> usize {
+        assert!(self.drained.len() <= self.slots.used(), "a drained loop holds its slot");
+        self.slots.used() - self.drained.len()
     }
 
     fn answer_stats(&mut self, reply: ReplyTo) {

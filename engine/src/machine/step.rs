@@ -169,7 +169,7 @@ impl Machine {
                 Next::AskModel { .. } | Next::CallTool { .. }
                     if self.intake == Intake::Draining =>
                 {
-                    return;
+                    return self.rest(id);
                 }
                 Next::AskModel { again } => return self.ask_model(now, id, agent, again),
                 Next::CallTool { step, tool, arguments } => {
@@ -189,6 +189,15 @@ impl Machine {
                 }
                 Next::Fail { code, message } => return self.dead_letter(now, id, code, &message),
             }
+        }
+    }
+
+    /// A loop stops between two steps; once nothing of it is under way it does not hold up a drain.
+    fn rest(&mut self, id: TaskId) {
+        let run = self.held(id).and_then(|held| held.task.run.as_ref());
+        let open = run.map_or(&[][..], |run| &run.open);
+        if open.iter().all(|open| open.state != OpenState::Called) {
+            self.drained.insert(id);
         }
     }
 

@@ -56,7 +56,7 @@ pub fn run(
 fn reading(shard: &Shard, beat_mono_ms: u64) -> Reading {
     Reading {
         beat_mono_ms,
-        calls: shard.machine().slots_used(),
+        calls: shard.machine().calling(),
         unsaved: shard.unsaved(),
         is_halted: shard.is_halted(),
         is_full: shard.is_full(),

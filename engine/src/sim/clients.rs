@@ -144,24 +144,21 @@ impl Clients {
         let command = match rng.up_to(9) {
             0..=2 => Command::Cancel { reply: self.token(Asked::Cancel), task },
             3 => Command::Retry { reply: self.token(Asked::Retry), task },
-            4 | 5 => {
-                let resolution = match rng.up_to(2) {
-                    0 => Resolution::Done(Payload::inline(b"{}")),
-                    1 => Resolution::Retry,
-                    _ => Resolution::Fail,
-                };
-                Command::Resolve { reply: self.token(Asked::Other), task, resolution }
-            }
-            6 | 7 => Command::Watch { reply: self.token(Asked::Other), task },
+            4..=7 => Command::Watch { reply: self.token(Asked::Other), task },
             8 => Command::Subscribe { reply: self.token(Asked::Other), task },
             _ => Command::Stats { reply: self.token(Asked::Other) },
         };
         (task.partition(), command)
     }
 
-    /// A settling of every task whose outcome is unknown, for the end.
-    pub(super) fn settle(&mut self, task: TaskId) -> Command {
-        Command::Resolve { reply: self.token(Asked::Other), task, resolution: Resolution::Fail }
+    /// Somebody says what became of a call of unknown outcome.
+    pub(super) fn settle(&mut self, rng: &mut Rng, task: TaskId, is_calm: bool) -> Command {
+        let resolution = match if is_calm { 2 } else { rng.up_to(2) } {
+            0 => Resolution::Done(Payload::inline(b"{}")),
+            1 => Resolution::Retry,
+            _ => Resolution::Fail,
+        };
+        Command::Resolve { reply: self.token(Asked::Other), task, resolution }
     }
 
     /// An answer came: remember what it promises, and hold it against what was promised before.

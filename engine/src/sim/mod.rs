@@ -12,4 +12,5 @@ mod store;
 mod workload;
 mod world;
 
-pub use world::{Report, World, run};
+pub use store::Mirror;
+pub use world::{Report, World, run, run_mirrored, shape};

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 
 /// A shard and the other ends of its rings.
 pub(super) struct Node {
+    id: ShardId,
     pub(super) shard: Shard,
     pub(super) links: Links,
     pub(super) partitions: Vec<PartitionId>,
@@ -84,9 +85,11 @@ impl Node {
             batches: batches_out,
             acks: acks_in,
         };
+        let id = shard;
         let shard = Shard::new(machine, &plan.limits);
         let held = VecDeque::new();
         Node {
+            id,
             shard,
             links,
             partitions,
@@ -136,7 +139,7 @@ impl Node {
             return Ok(());
         }
         for batch in self.held.drain(..) {
-            store.commit(&batch)?;
+            store.commit(self.id, &batch)?;
         }
         if std::mem::take(&mut self.is_full) {
             let _ = self.acks.try_send(Ack::Roomy);
@@ -152,7 +155,7 @@ impl Node {
         }
         // One transaction covers all that is held when it is written: all of it, or nothing.
         let written = if self.is_failed { 0 } else { rng.index(self.held.len() + 1) };
-        self.held.drain(..written).try_for_each(|batch| store.commit(&batch))
+        self.held.drain(..written).try_for_each(|batch| store.commit(self.id, &batch))
     }
 
     /// Whether nothing is under way between this shard and its store.

@@ -3,15 +3,43 @@
 //! It folds every event itself, and so checks that what a batch says of a task is what its events give.
 
 use crate::event::{Batch, Event, KeyRow, Record};
-use crate::id::{PartitionId, TaskId};
+use crate::id::{PartitionId, ShardId, TaskId};
 use crate::machine::apply;
 use crate::port::Loaded;
 use crate::task::{State, Task};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A real store that is given what this one is given, and must give back the same.
+pub trait Mirror {
+    /// Commits a shard's batch.
+    ///
+    /// # Errors
+    /// What the real store said.
+    fn commit(&mut self, shard: ShardId, batch: &Batch) -> Result<(), String>;
+
+    /// The process died: all that is open is lost, and the store is opened anew.
+    ///
+    /// # Errors
+    /// What the real store said.
+    fn reopen(&mut self) -> Result<(), String>;
+
+    /// What a start finds of a partition.
+    ///
+    /// # Errors
+    /// What the real store said.
+    fn load(&mut self, partition: PartitionId) -> Result<Loaded, String>;
+
+    /// A task's whole history.
+    ///
+    /// # Errors
+    /// What the real store said.
+    fn history(&mut self, task: TaskId) -> Result<Vec<Record>, String>;
+}
+
 /// All that is durable, of all shards.
 #[derive(Default)]
 pub(super) struct Store {
+    pub(super) mirror: Option<Box<dyn Mirror>>,
     pub(super) tasks: BTreeMap<TaskId, Task>,
     pub(super) histories: BTreeMap<TaskId, Vec<Record>>,
     pub(super) keys: BTreeMap<(PartitionId, u128), KeyRow>,
@@ -26,7 +54,10 @@ pub(super) struct Store {
 
 impl Store {
     /// Commits a batch, or says what is wrong with it.
-    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), String> {
+    pub(super) fn commit(&mut self, shard: ShardId, batch: &Batch) -> Result<(), String> {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.commit(shard, batch)?;
+        }
         let mut touched = BTreeSet::new();
         for record in &batch.records {
             self.dirty.insert(record.task);
@@ -106,6 +137,31 @@ impl Store {
             self.keys.values().filter(|row| row.partition == partition).copied().collect();
         keys.sort_by_key(|row| row.hash);
         Loaded { tasks, keys }
+    }
+
+    /// After a crash, the real store is opened anew and must hold the same, histories included.
+    pub(super) fn reopen(&mut self, partitions: u16) -> Result<(), String> {
+        let Some(mut mirror) = self.mirror.take() else { return Ok(()) };
+        mirror.reopen()?;
+        for partition in (0..partitions).map(PartitionId) {
+            let mut theirs = mirror.load(partition)?;
+            theirs.tasks.sort_by_key(|task| task.id);
+            theirs.keys.sort_by_key(|row| row.hash);
+            let mine = self.load(partition);
+            if mine != theirs {
+                return Err(format!(
+                    "{partition:?} was committed as\n{mine:#?}\nand read as\n{theirs:#?}"
+                ));
+            }
+        }
+        for (id, mine) in &self.histories {
+            let theirs = mirror.history(*id)?;
+            if *mine != theirs {
+                return Err(format!("{id} was committed as\n{mine:#?}\nand read as\n{theirs:#?}"));
+            }
+        }
+        self.mirror = Some(mirror);
+        Ok(())
     }
 
     /// Events of a step with this name in a task's history.

@@ -3,10 +3,10 @@
 use super::clients::Clients;
 use super::node::{Node, Plan};
 use super::outside::Outside;
-use super::store::Store;
+use super::store::{Mirror, Store};
 use super::{check, workload};
 use crate::agent::state::OpenState;
-use crate::command::Command;
+use crate::command::{Command, Intake};
 use crate::control::placement;
 use crate::effect::Effect;
 use crate::event::Event;
@@ -18,6 +18,9 @@ use crate::task::{State, Task};
 use crate::time::{Millis, Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Steps within which a draining node must come to rest.
+const DRAIN_STEPS_MAX: usize = 20_000;
+
 /// What a run came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -25,6 +28,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// Crashes of the process.
     pub crashes: usize,
+    /// Clean stops and starts.
+    pub restarts: usize,
     /// Events that became durable.
     pub events: usize,
     /// Rows of the transition table that were seen: from state, by event.
@@ -44,6 +49,7 @@ pub struct World {
     clients: Clients,
     outside: Outside,
     crashes: usize,
+    restarts: usize,
     is_calm: bool,
 }
 
@@ -52,22 +58,44 @@ pub struct World {
 /// # Errors
 /// The first broken promise, in words.
 pub fn run(seed: u64, steps: usize, bug: Option<Bug>) -> Result<Report, String> {
-    let mut world = World::new(seed, bug);
-    for _ in 0..steps {
-        world.step()?;
-    }
-    world.heal()?;
-    let events = world.store.histories.values().map(Vec::len).sum();
-    Ok(Report {
-        acknowledged: world.clients.acknowledged.len(),
-        crashes: world.crashes,
-        events,
-        transitions: std::mem::take(&mut world.store.transitions),
-        refused: std::mem::take(&mut world.clients.refused),
-    })
+    let world = World::new(seed, bug);
+    world.run(steps)
+}
+
+/// The shape of a seed's world: its partitions and shards.
+#[must_use]
+pub fn shape(seed: u64) -> (u16, u16) {
+    let world = World::new(seed, None);
+    (world.plan.partitions, world.plan.shards)
+}
+
+/// Runs the world of `seed` over a real store beside the one in memory: both must hold the same.
+///
+/// # Errors
+/// The first broken promise or difference, in words.
+pub fn run_mirrored(seed: u64, steps: usize, mirror: Box<dyn Mirror>) -> Result<Report, String> {
+    let mut world = World::new(seed, None);
+    world.store.mirror = Some(mirror);
+    world.run(steps)
 }
 
 impl World {
+    fn run(mut self, steps: usize) -> Result<Report, String> {
+        for _ in 0..steps {
+            self.step()?;
+        }
+        self.heal()?;
+        self.store.reopen(self.plan.partitions)?;
+        Ok(Report {
+            acknowledged: self.clients.acknowledged.len(),
+            crashes: self.crashes,
+            restarts: self.restarts,
+            events: self.store.histories.values().map(Vec::len).sum(),
+            transitions: self.store.transitions,
+            refused: self.clients.refused,
+        })
+    }
+
     fn new(seed: u64, bug: Option<Bug>) -> World {
         let mut rng = Rng::new(seed);
         let limits = Limits {
@@ -97,6 +125,7 @@ impl World {
             clients: Clients::default(),
             outside: Outside::default(),
             crashes: 0,
+            restarts: 0,
             is_calm: false,
             rng,
         };
@@ -126,9 +155,11 @@ impl World {
             0..=349 => self.command(),
             350..=649 => self.turn()?,
             650..=799 => self.journal()?,
-            800..=899 => self.answer(),
-            900..=991 => self.pass_time(),
-            992..=995 => self.crash()?,
+            800..=889 => self.answer(),
+            890..=894 => self.settle(),
+            895..=991 => self.pass_time(),
+            992..=994 => self.crash()?,
+            995 => self.restart()?,
             _ => self.jump(),
         }
         if self.nodes.iter().any(|node| node.is_failed) && self.rng.chance(20) {
@@ -202,12 +233,47 @@ impl World {
         for node in std::mem::take(&mut self.nodes) {
             node.crash(&mut self.store, &mut self.rng)?;
         }
+        self.store.reopen(self.plan.partitions)?;
         self.outside.forget();
         self.clients.forget();
         self.count_crash()?;
         self.now.mono = Mono(self.rng.up_to(10_000));
         self.start(LastStop::Crash);
         Ok(())
+    }
+
+    /// The node drains, as on SIGTERM: nothing new, what is under way ends, then it starts again.
+    fn restart(&mut self) -> Result<(), String> {
+        if self.nodes.iter().any(|node| node.is_failed) {
+            return Ok(());
+        }
+        for node in &mut self.nodes {
+            while !node.send(Command::SetIntake(Intake::Draining)) {
+                node.shard.turn(self.now, &mut node.links);
+            }
+        }
+        self.is_calm = true;
+        for _ in 0..DRAIN_STEPS_MAX {
+            match self.rng.up_to(3) {
+                0 => self.answer(),
+                1 => self.journal()?,
+                _ => self.turn()?,
+            }
+            let is_quiet =
+                |node: &Node| node.is_settled() && node.reserved.free() == node.reserved.capacity();
+            let is_calling = self.nodes.iter().any(|node| 0 < node.shard.machine().calling());
+            if !is_calling && !self.outside.has_open() && self.nodes.iter().all(is_quiet) {
+                self.is_calm = false;
+                self.restarts += 1;
+                self.nodes.clear();
+                self.clients.forget();
+                self.now.mono = Mono(self.rng.up_to(10_000));
+                self.start(LastStop::Clean);
+                return Ok(());
+            }
+        }
+        let calling: usize = self.nodes.iter().map(|node| node.shard.machine().calling()).sum();
+        Err(format!("a draining node did not come to rest; {calling} tasks are calling"))
     }
 
     /// A task that ran through three crashes in a row without getting anywhere must not start again.
@@ -336,7 +402,7 @@ impl World {
             run.is_some_and(|run| run.open.iter().any(|open| open.state == OpenState::Unknown))
         };
         if let Some(id) = self.store.tasks.values().find(is_unknown).map(|task| task.id) {
-            let command = self.clients.settle(id);
+            let command = self.clients.settle(&mut self.rng, id, self.is_calm);
             self.send(id.partition(), command);
         }
     }

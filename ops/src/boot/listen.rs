@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as bind_fd, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind as bind_fd, listen, socket_with, sockopt,
+};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 

@@ -131,7 +131,8 @@ fn run(
         ordered: plan.ordered.clone(),
         verify: keys.map(|keys| {
             let verifier = Verifier::new(keys);
-            let verify: no_net::core::Verify = Box::new(move |token, now| verifier.verify(token, now));
+            let verify: no_net::core::Verify =
+                Box::new(move |token, now| verifier.verify(token, now));
             verify
         }),
         seed: plan.seed ^ u64::from(net.0) << 48,

@@ -138,7 +138,8 @@ fn outbound(config: &Config) -> Result<OutConfig> {
 }
 
 fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
-    let models: BTreeSet<Arc<str>> = config.models.keys().map(|name| name.as_str().into()).collect();
+    let models: BTreeSet<Arc<str>> =
+        config.models.keys().map(|name| name.as_str().into()).collect();
     let rows = store::agents(store, config)?;
     for row in &rows {
         if let Some(model) = row.agent.model.as_ref().filter(|model| !models.contains(*model)) {
@@ -153,7 +154,8 @@ fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
 fn seed(clock: &SystemClock) -> u64 {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = nanos.map_or(0, |nanos| nanos.as_nanos() as u64);
-    no_engine::rng::Rng::new(nanos ^ u64::from(std::process::id()) << 32 ^ clock.micros()).next_u64()
+    no_engine::rng::Rng::new(nanos ^ u64::from(std::process::id()) << 32 ^ clock.micros())
+        .next_u64()
 }
 
 /// Which core each net core and each shard is pinned to.

@@ -154,15 +154,7 @@ fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), Stri
     let _ = loaded.send(Ok(()));
     let mut shard = Shard::new(machine, &part.limits);
     let block = |timeout| door.eventfd.block(Some(timeout));
-    run::run(
-        &mut shard,
-        &mut links,
-        &clock,
-        &door.sleeper,
-        block,
-        &part.pulse,
-        part.busy_poll_us,
-    );
+    run::run(&mut shard, &mut links, &clock, &door.sleeper, block, &part.pulse, part.busy_poll_us);
     // The end of the batches is what ends the journal thread; it may be asleep.
     drop(links);
     part.journal_bell.ring();

@@ -108,21 +108,12 @@ impl List {
         if self.client.json {
             return console.print_json(&Value::Array(items));
         }
-        let mut rows = vec![
-            ["NAME", "KIND", "PAUSED", "QUEUED", "RUNNING", "FAILED"].map(str::to_owned).to_vec(),
-        ];
+        let head = ["NAME", "KIND", "PAUSED", "QUEUED", "RUNNING", "WAITING", "FAILED"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
         for agent in &items {
-            let count = |state: &str| {
-                let counts = [&agent["counts"][state], &agent["live"][state], &agent[state]];
-                cell(counts.into_iter().find(|count| count.is_number()).unwrap_or(&Value::Null))
-            };
-            let kind = if agent["kind"].is_string() {
-                &agent["kind"]
-            } else {
-                &agent["definition"]["kind"]
-            };
-            let mut row = vec![cell(&agent["name"]), cell(kind), cell(&agent["paused"])];
-            row.extend(["queued", "running", "failed"].map(count));
+            let count = |state: &str| cell(&agent["live"][state]);
+            let mut row = ["name", "kind", "paused"].map(|field| cell(&agent[field])).to_vec();
+            row.extend(["queued", "running", "waiting", "failed"].map(count));
             rows.push(row);
         }
         console.print_table(&rows)
@@ -131,12 +122,12 @@ impl List {
 
 fn all(client: &Client) -> Result<Vec<Value>> {
     let mut items = Vec::new();
-    let mut path = "/v1/agents?limit=500".to_owned();
+    let mut path = "/v1/agents".to_owned();
     loop {
         let page = client.call(&Call::get(&path))?;
         items.extend(page["items"].as_array().cloned().unwrap_or_default());
         match page["next_cursor"].as_str() {
-            Some(cursor) => path = format!("/v1/agents?limit=500&cursor={}", escaped(cursor)),
+            Some(cursor) => path = format!("/v1/agents?cursor={}", escaped(cursor)),
             None => return Ok(items),
         }
     }

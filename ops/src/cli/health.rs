@@ -3,7 +3,7 @@
 use super::Console;
 use super::options::ClientOptions;
 use super::output::{cell, plain};
-use crate::client::Call;
+use crate::client::{Call, refusal};
 use crate::error::{Error, Result};
 use clap::Args;
 use serde_json::{Value, json};
@@ -42,15 +42,8 @@ impl Health {
         };
         let (status, text) = self.client.client()?.text(&Call::get(path))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if body.is_null() && status != 200 && status != 503 {
-            return Err(Error::Answer {
-                url: format!("{}{path}", self.client.url),
-                why: format!("status {status}"),
-            });
-        }
-        if let (401 | 403, Some(code)) = (status, body["code"].as_str()) {
-            let detail = cell(&body["detail"]);
-            return Err(Error::Refused { status, code: code.to_owned(), detail, pointer: None });
+        if !matches!(status, 200 | 503) {
+            return Err(refusal(status, &text));
         }
         if self.client.json {
             let shown = if body.is_null() { json!({ "status": text.trim() }) } else { body };

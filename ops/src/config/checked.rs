@@ -4,7 +4,10 @@
 use super::fault::Fault;
 use super::raw::{Raw, parts};
 use no_engine::agent::definition::Agent;
-use no_engine::limits::Limits;
+use no_engine::limits::{Limits, NAME_BYTES_MAX};
+use no_net::out::guard::Guard;
+use no_net::out::model::config::ModelConfig;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -197,21 +200,12 @@ fn security(raw: &Raw) -> Security {
 fn models(raw: &mut Raw) -> BTreeMap<String, Value> {
     let mut models = BTreeMap::new();
     for name in raw.names("models") {
-        let model = raw.object("models", &name);
-        let path = |key: &str| vec!["models".to_owned(), name.clone(), key.to_owned()];
-        let has = |key: &str| !model[key].is_null();
-        let needs: &[&str] = match model["provider"].as_str() {
-            Some("openai") => &["baseUrl", "model"],
-            Some("scripted") => &["script"],
-            _ => &["provider"],
-        };
-        for key in needs.iter().filter(|key| !has(key)) {
-            raw.fault(&path(key), "is missing", None);
+        // What the table of keys refused is said already.
+        let head = format!("models.{name}.");
+        let is_refused = raw.faults.iter().any(|fault| fault.path.starts_with(&head));
+        if is_refused || entry(raw, "models", &name, ModelConfig::check).is_some() {
+            models.insert(name.clone(), raw.object("models", &name));
         }
-        if has("apiKeyEnv") && has("apiKeyFile") {
-            raw.fault(&path("apiKeyFile"), "stands beside apiKeyEnv; one of them", None);
-        }
-        models.insert(name, model);
     }
     models
 }
@@ -219,27 +213,48 @@ fn models(raw: &mut Raw) -> BTreeMap<String, Value> {
 fn agents(raw: &mut Raw) -> BTreeMap<String, Arc<Agent>> {
     let mut agents = BTreeMap::new();
     for name in raw.names("agents") {
-        let mut path = vec!["agents".to_owned(), name.clone()];
-        // Read from text, not from the value: raw JSON (a tool's parameters) needs its text.
-        let text = raw.object("agents", &name).to_string();
-        let reader = &mut serde_json::Deserializer::from_str(&text);
-        match serde_path_to_error::deserialize::<_, Agent>(reader) {
-            Err(error) => {
-                path.extend(error.path().iter().map(ToString::to_string));
-                let problem = error.inner().to_string();
-                let end = problem.rfind(" at line").unwrap_or(problem.len());
-                raw.fault(&path, &problem[..end], None);
-            }
-            Ok(agent) => match agent.check() {
-                Ok(()) => drop(agents.insert(name, Arc::new(agent))),
-                Err((pointer, detail)) => {
-                    path.extend(pointer.split('/').skip(1).map(str::to_owned));
-                    raw.fault(&path, detail, None);
-                }
-            },
+        let path = ["agents".to_owned(), name.clone()];
+        if matches!(name.as_str(), "echo" | "sleep") {
+            raw.fault(&path, "is built in and does not change; choose another name", None);
+        }
+        if name.is_empty() || NAME_BYTES_MAX < name.len() || name.contains(char::is_control) {
+            raw.fault(&path, "must have a name of 1 to 128 bytes of plain text", None);
+        }
+        if let Some(agent) = entry(raw, "agents", &name, Agent::check) {
+            agents.insert(name, Arc::new(agent));
         }
     }
     agents
+}
+
+/// Reads `section.name` into its type and checks it; a fault is noted at the field it names.
+fn entry<T: DeserializeOwned>(
+    raw: &mut Raw,
+    section: &str,
+    name: &str,
+    check: impl FnOnce(&T) -> Result<(), (String, String)>,
+) -> Option<T> {
+    let mut path = vec![section.to_owned(), name.to_owned()];
+    // Read from text, not from the value: raw JSON (a tool's parameters) needs its text.
+    let text = raw.object(section, name).to_string();
+    let reader = &mut serde_json::Deserializer::from_str(&text);
+    match serde_path_to_error::deserialize::<_, T>(reader) {
+        Err(error) => {
+            path.extend(error.path().iter().map(ToString::to_string));
+            let problem = error.inner().to_string();
+            let end = problem.rfind(" at line").unwrap_or(problem.len());
+            raw.fault(&path, &problem[..end], None);
+            None
+        }
+        Ok(value) => match check(&value) {
+            Ok(()) => Some(value),
+            Err((pointer, detail)) => {
+                path.extend(pointer.split('/').skip(1).map(str::to_owned));
+                raw.fault(&path, detail, None);
+                None
+            }
+        },
+    }
 }
 
 /// Holds the parts against each other.
@@ -273,13 +288,22 @@ fn check_whole(config: &Config, raw: &mut Raw) {
         let problem = "needs monitoring.prometheus.enabled";
         raw.fault(&parts("monitoring.grafana.enabled"), problem, None);
     }
+    if let Err((place, why)) = Guard::parse(&config.security.outbound_allow) {
+        let mut path = parts("security.outbound.allow");
+        path.push(place.to_string());
+        raw.fault(&path, why, None);
+    }
+    check_models_exist(config, raw);
+}
+
+fn check_models_exist(config: &Config, raw: &mut Raw) {
+    let names = raw.names("models");
     for (name, agent) in &config.agents {
         if let Some(model) = &agent.model
-            && !config.models.contains_key(&**model)
+            && !names.iter().any(|name| **name == **model)
         {
             let path = ["agents", name.as_str(), "model"].map(str::to_owned);
-            let names = config.models.keys().map(String::as_str);
-            let near = super::fault::nearest(model, names);
+            let near = super::fault::nearest(model, names.iter().map(String::as_str));
             let hint = near.map(|near| format!("did you mean {near}?"));
             raw.fault(&path, format!("there is no model {model:?} in models"), hint);
         }

@@ -113,8 +113,10 @@ impl Raw {
     /// Where the value at a path was read; for faults found later.
     #[must_use]
     pub fn place(&self, path: &[String]) -> String {
+        let in_file =
+            |place: &str| !self.file.is_empty() && place.starts_with(&format!("{}:", self.file));
         match self.found.get(path) {
-            Some(found) if !found.place.contains(&self.file) => found.place.clone(),
+            Some(found) if !in_file(&found.place) => found.place.clone(),
             _ if self.file.is_empty() => "configuration".to_owned(),
             _ => format!("{}:{}", self.file, self.places.line(path)),
         }

@@ -1,8 +1,8 @@
 //! An event as a row of `events`.
 //!
 //! Two payloads are not stored twice: the input that `submitted` brings and the output that
-//! `succeeded` brings stand in the task's row, and reading joins them back ([`Joined`]). `blob` names
-//! the large payload of an event, so that references can be counted without parsing.
+//! `succeeded` brings stand in the task's row, and reading joins them back ([`Joined`]). `blob`
+//! names the large payload of an event, so that references can be counted without parsing.
 
 use super::{Cell, Cells, Row, json_cell};
 use crate::error::Malformed;

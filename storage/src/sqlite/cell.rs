@@ -31,20 +31,21 @@ impl Row for rusqlite::Row<'_> {
 }
 
 /// Runs a statement once with `cells` as its parameters, in order.
-pub(crate) fn execute(
+pub(crate) fn execute<'a>(
     statement: &mut Statement<'_>,
-    cells: &[Cell<'_>],
+    cells: impl IntoIterator<Item = &'a Cell<'a>>,
 ) -> rusqlite::Result<usize> {
-    for (i, cell) in cells.iter().enumerate() {
+    for (i, cell) in cells.into_iter().enumerate() {
         statement.raw_bind_parameter(i + 1, cell)?;
     }
     statement.raw_execute()
 }
 
-/// `INSERT` of one row with these columns.
-pub(crate) fn insert_sql(table: &str, columns: &[&str]) -> String {
-    let places: Vec<String> = (1..=columns.len()).map(|i| format!("?{i}")).collect();
-    format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(","), places.join(","))
+/// `INSERT` of so many rows with these columns.
+pub(crate) fn insert_sql(table: &str, columns: &[&str], rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns.len()].join(","));
+    let rows = vec![row; rows].join(",");
+    format!("INSERT INTO {table} ({}) VALUES {rows}", columns.join(","))
 }
 
 /// `UPDATE` of the columns after the first `fixed` ones, by the first one. The parameters are those

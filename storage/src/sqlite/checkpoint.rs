@@ -1,13 +1,13 @@
 //! Checkpoints: a thread that moves the write-ahead logs' pages into the database files, on
 //! connections of its own, so that commits do not stall for it.
 //!
-//! A commit tells how long the log is by now; past 8 MiB of new pages the thread is woken and copies
-//! them without a lock (`PASSIVE`). Under steady writing that never reaches the log's end, so the log
-//! would grow for ever, and a checkpoint that locks writers out never gets its turn. So past 64 MiB the
-//! writer is asked to copy the short rest itself between two commits; its next commit then begins the
-//! log anew. A log that grew far beyond that while a long read held it is cut when nothing is written
-//! (`TRUNCATE`). A checkpoint that fails (other than for room or a lock) poisons its shard's journal:
-//! pages may be neither here nor there.
+//! A commit tells how long the log is by now; past 8 MiB of new pages the thread is woken and
+//! copies them without a lock (`PASSIVE`). Under steady writing that never reaches the log's end,
+//! so the log would grow for ever, and a checkpoint that locks writers out never gets its turn. So
+//! past 64 MiB the writer is asked to copy the short rest itself between two commits; its next
+//! commit then begins the log anew. A log that grew far beyond that while a long read held it is
+//! cut when nothing is written (`TRUNCATE`). A checkpoint that fails (other than for room or a
+//! lock) poisons its shard's journal: pages may be neither here nor there.
 
 use crate::error::{Error, Result};
 use crate::sqlite::schema;
@@ -34,8 +34,8 @@ pub(crate) struct Shared {
     thread: OnceLock<Thread>,
 }
 
-// ORDER: each number stands alone and nothing else is published by it, so Relaxed is enough; `unpark`
-// and `park` give the order that the wake-up needs.
+// ORDER: each number stands alone and nothing else is published by it, so Relaxed is enough;
+// `unpark` and `park` give the order that the wake-up needs.
 #[derive(Default)]
 struct Log {
     /// Pages in the log after the last commit.
@@ -48,7 +48,8 @@ struct Log {
 }
 
 impl Log {
-    /// Notes what a checkpoint said. A commit may have told a newer length; the next tells it again.
+    /// Notes what a checkpoint said. A commit may have told a newer length; the next tells it
+    /// again.
     fn note(&self, (pages, done): (i32, i32)) {
         self.pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
         self.done.store(u32::try_from(done).unwrap_or(0), Ordering::Relaxed);
@@ -96,7 +97,7 @@ impl LogGauge {
         }
     }
 
-    /// Copies the rest of the log if the thread asked for it: between commits, on the writer's own
+    /// Copies the rest of the log if that was asked for: between commits, on the writer's own
     /// connection, a few MiB.
     pub(crate) fn copy_rest(&self, db: &Connection) -> rusqlite::Result<()> {
         let log = &self.shared.logs[self.shard];
@@ -113,7 +114,12 @@ impl LogGauge {
         Ok(())
     }
 
-    /// Whether the thread asked for that.
+    /// Asks for that.
+    pub(crate) fn want_rest(&self) {
+        self.shared.logs[self.shard].rest.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked for that.
     pub(crate) fn wants_rest(&self) -> bool {
         self.shared.logs[self.shard].rest.load(Ordering::Relaxed)
     }
@@ -133,7 +139,7 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// Starts the thread for the files `paths`, one for each log of `shared`.
     pub(crate) fn start(shared: Arc<Shared>, paths: &[PathBuf]) -> Result<Checkpoints> {
-        let files = paths.iter().map(|path| Ok((schema::open_writer(path)?, path.clone())));
+        let files = paths.iter().map(|path| Ok((open(path)?, path.clone())));
         let files = files.collect::<Result<Vec<_>>>()?;
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -157,18 +163,31 @@ impl Drop for Checkpoints {
     }
 }
 
+/// A connection that takes a lock at once or not at all: while it waited for readers to cut a log,
+/// it would keep the writer out.
+fn open(path: &Path) -> Result<Connection> {
+    let db = schema::open_writer(path)?;
+    db.busy_timeout(Duration::ZERO).map_err(|source| Error::of_sqlite(path, source))?;
+    Ok(db)
+}
+
 fn run(shared: &Shared, files: &[(Connection, PathBuf)]) {
     while !shared.stop.load(Ordering::Relaxed) {
-        for (log, (db, path)) in shared.logs.iter().zip(files) {
-            let is_free = !log.failed.load(Ordering::Relaxed) && !log.rest.load(Ordering::Relaxed);
-            if STEP_PAGES <= log.due()
-                && is_free
-                && let Err(error) = checkpoint(log, db, path)
-            {
-                note(log, path, &error);
-            }
-        }
+        look(shared, files);
         std::thread::park_timeout(INTERVAL);
+    }
+}
+
+/// Makes the checkpoints that are due.
+fn look(shared: &Shared, files: &[(Connection, PathBuf)]) {
+    for (log, (db, path)) in shared.logs.iter().zip(files) {
+        let is_free = !log.failed.load(Ordering::Relaxed) && !log.rest.load(Ordering::Relaxed);
+        if STEP_PAGES <= log.due()
+            && is_free
+            && let Err(error) = checkpoint(log, db, path)
+        {
+            note(log, path, &error);
+        }
     }
 }
 
@@ -185,7 +204,11 @@ fn checkpoint(log: &Log, db: &Connection, path: &Path) -> rusqlite::Result<()> {
     log.note(copied);
     let len = std::fs::metadata(schema::log_path(path)).map_or(0, |meta| meta.len());
     if TRUNCATE_BYTES <= len && copied.0 == copied.1 {
-        log.note(db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE)?);
+        match db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE) {
+            Ok(cut) => log.note(cut),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -203,4 +226,69 @@ fn note(log: &Log, path: &Path, error: &rusqlite::Error) {
 fn is_passing(error: &rusqlite::Error) -> bool {
     use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OpenOptions, Store, blob, samples};
+    use no_engine::id::{PartitionId, ShardId, TaskId};
+    use no_engine::payload::Payload;
+    use no_engine::port::{CommitError, Journal};
+
+    /// Commits a task with about 1 MiB of input.
+    fn commit(journal: &mut impl Journal, i: u64) -> std::result::Result<(), CommitError> {
+        let text = format!("\"{i}{}\"", "x".repeat(1 << 20));
+        let input = Payload::new(text.as_bytes(), blob::hash);
+        let (record, task) = samples::submitted(TaskId::new(i, i, PartitionId(0)), &input);
+        journal.commit(&[samples::batch(i, vec![record], &[(&task, true)])])
+    }
+
+    #[test]
+    fn a_log_is_copied_as_it_grows_and_begins_anew_when_it_is_long() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut store = Store::open(dir.path(), &OpenOptions::default()).expect("a new folder");
+        let mut journal = store.journal(ShardId(0)).expect("a journal");
+        let path = schema::shard_path(dir.path(), 0);
+        let files = [(open(&path).expect("opens"), path.clone())];
+        let log = &store.shared.logs[0];
+        let pages = || log.pages.load(Ordering::Relaxed);
+        for i in 0..20 {
+            commit(&mut journal, i).expect("committed");
+            look(&store.shared, &files);
+            assert!(log.due() < STEP_PAGES);
+        }
+        assert!(pages() < 2 * STEP_PAGES, "all was copied, so it began anew");
+
+        let reader = schema::open_reader(&path).expect("opens");
+        let moment = reader.unchecked_transaction().expect("begins");
+        let count = || reader.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0));
+        assert_eq!(count(), Ok(20));
+        let mut i = 20;
+        while pages() < RESTART_PAGES {
+            commit(&mut journal, i).expect("committed");
+            look(&store.shared, &files);
+            i += 1;
+        }
+        assert!(log.rest.load(Ordering::Relaxed), "a long read holds the log");
+        assert_eq!(count(), Ok(20));
+        drop(moment);
+        commit(&mut journal, i).expect("committed");
+        assert!(pages() < RESTART_PAGES, "the writer copied the rest first");
+    }
+
+    #[test]
+    fn a_failed_checkpoint_poisons_the_journal() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut store = Store::open(dir.path(), &OpenOptions::default()).expect("a new folder");
+        let mut journal = store.journal(ShardId(0)).expect("a journal");
+        commit(&mut journal, 1).expect("committed");
+        let log = &store.shared.logs[0];
+        let error = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        note(log, dir.path(), &error(rusqlite::ffi::SQLITE_BUSY));
+        note(log, dir.path(), &error(rusqlite::ffi::SQLITE_FULL));
+        commit(&mut journal, 2).expect("committed");
+        note(log, dir.path(), &error(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+        assert!(matches!(commit(&mut journal, 3), Err(CommitError::Failed(_))));
+    }
 }

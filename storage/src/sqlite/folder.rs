@@ -1,9 +1,9 @@
 //! The folder of a store: the marker that says whose it is, and the lock that keeps others out.
 //!
-//! `no.json` names the schema, the partitions and the shards whose files hold them. It is replaced as
-//! a whole (written beside, synced, renamed), and while files are made or partitions move it says so
-//! in `moving_from`; so a start after a crash knows what was under way. The lock is the system's lock
-//! on `no.lock` and goes with the process. A foreign folder is not touched.
+//! `no.json` names the schema, the partitions and the shards whose files hold them. It is replaced
+//! as a whole (written beside, synced, renamed), and while files are made or partitions move it says
+//! so in `moving_from`; so a start after a crash knows what was under way. The lock is the system's
+//! lock on `no.lock` and goes with the process. A foreign folder is not touched.
 
 use crate::error::{Error, Result};
 use crate::sqlite::schema::SCHEMA;

@@ -4,13 +4,13 @@
 //! journal is poisoned and refuses everything: retrying a sync proves nothing (Rebello et al., "Can
 //! Applications Recover from fsync Failures?", 2020). A full disk rolls back and leaves no trace.
 //!
-//! Work per task decides what nO can carry, so a transaction writes each task once, however often it
-//! changed in it, in the order of ids: neighbours share a page.
+//! Work per task decides what nO can carry, so a transaction writes each task once, however often
+//! it changed in it, in the order of ids: neighbours share a page.
 
 use crate::error::{Error, Malformed};
 use crate::rows::{
-    AGENT_COLUMNS, EVENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED, agent_cells, event_cells,
-    key_cells, key_name, task_cells,
+    AGENT_COLUMNS, Cell, EVENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED, agent_cells,
+    event_cells, key_cells, key_name, task_cells,
 };
 use crate::sqlite::cell::{execute, insert_sql, update_sql};
 use crate::sqlite::checkpoint::LogGauge;
@@ -21,9 +21,15 @@ use no_engine::event::{Batch, Record, TaskImage};
 use no_engine::id::TaskId;
 use no_engine::payload::Payload;
 use no_engine::port::{CommitError, Journal};
+use no_engine::task::Task;
 use no_engine::time::Millis;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, ffi, wal::CheckpointMode};
 use std::path::PathBuf;
+
+/// Events that one statement inserts.
+const EVENTS_AT_ONCE: usize = 16;
+/// Tasks that one statement inserts.
+const TASKS_AT_ONCE: usize = 8;
 
 /// The journal of one shard, on SQLite. Used by its journal thread alone.
 pub struct SqliteJournal {
@@ -37,11 +43,24 @@ pub struct SqliteJournal {
 
 /// The statements, made once of the column lists.
 struct Sql {
-    insert_task: String,
+    tasks: InsertSql,
     update_task: String,
-    insert_event: String,
+    events: InsertSql,
     put_key: String,
     put_agent: String,
+}
+
+/// `INSERT` of one row, and of several at once.
+struct InsertSql {
+    one: String,
+    many: String,
+}
+
+impl InsertSql {
+    fn new(table: &str, columns: &[&str], at_once: usize) -> InsertSql {
+        let (one, many) = (insert_sql(table, columns, 1), insert_sql(table, columns, at_once));
+        InsertSql { one, many }
+    }
 }
 
 /// What went wrong inside a transaction, before it is told to the engine.
@@ -100,12 +119,12 @@ impl SqliteJournal {
             let changes: Vec<String> =
                 columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
             let changes = changes.join(",");
-            format!("{} ON CONFLICT ({key}) DO UPDATE SET {changes}", insert_sql(table, columns))
+            format!("{} ON CONFLICT ({key}) DO UPDATE SET {changes}", insert_sql(table, columns, 1))
         };
         let sql = Sql {
-            insert_task: insert_sql("tasks", &TASK_COLUMNS),
+            tasks: InsertSql::new("tasks", &TASK_COLUMNS, TASKS_AT_ONCE),
             update_task: update_sql("tasks", &TASK_COLUMNS, TASK_FIXED),
-            insert_event: insert_sql("events", &EVENT_COLUMNS),
+            events: InsertSql::new("events", &EVENT_COLUMNS, EVENTS_AT_ONCE),
             put_key: upsert("keys", &KEY_COLUMNS, "partition, hash"),
             put_agent: upsert("agents", &AGENT_COLUMNS, "name"),
         };
@@ -147,8 +166,10 @@ impl SqliteJournal {
         if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
             error = CommitError::Failed(format!("{error}, and could not be rolled back"));
         }
-        if let CommitError::Failed(why) = &error {
-            self.poison = Some(why.clone());
+        match &error {
+            // The next try copies the log into the file first: then the log's own room is free.
+            CommitError::Full => self.gauge.want_rest(),
+            CommitError::Failed(why) => self.poison = Some(why.clone()),
         }
         Err(error)
     }
@@ -202,25 +223,21 @@ fn write_tasks(
     stays: impl Fn(TaskId) -> bool,
 ) -> Result<(), Fault> {
     let mut images: Vec<&TaskImage> = batches.iter().flat_map(|b| &b.tasks).collect();
-    if images.is_empty() {
-        return Ok(());
-    }
     // Stable: of one task's images the last stays last.
     images.sort_by_key(|image| image.task.id);
-    let mut insert = db.prepare_cached(&sql.insert_task)?;
-    let mut update = db.prepare_cached(&sql.update_task)?;
+    let (mut new, mut changed): (Vec<&Task>, Vec<&Task>) = (Vec::new(), Vec::new());
     for same in images.chunk_by(|a, b| a.task.id == b.task.id) {
         let task = &same[same.len() - 1].task;
-        if !stays(task.id) {
-            continue;
+        let is_new = same.iter().any(|image| image.is_new);
+        if stays(task.id) {
+            if is_new { new.push(task) } else { changed.push(task) }
         }
+    }
+    insert_all::<_, { TASK_COLUMNS.len() }, TASKS_AT_ONCE>(db, &sql.tasks, &new, task_cells)?;
+    let mut update = db.prepare_cached(&sql.update_task)?;
+    for task in changed {
         let cells = task_cells(task)?;
-        if same.iter().any(|image| image.is_new) {
-            execute(&mut insert, &cells)?;
-            continue;
-        }
-        let [id, ..] = &cells;
-        update.raw_bind_parameter(TASK_COLUMNS.len() - TASK_FIXED + 1, id)?;
+        update.raw_bind_parameter(TASK_COLUMNS.len() - TASK_FIXED + 1, &cells[0])?;
         if execute(&mut update, &cells[TASK_FIXED..])? != 1 {
             return Err(Fault::TaskMissing(task.id));
         }
@@ -235,19 +252,36 @@ fn write_records(
     stays: impl Fn(TaskId) -> bool,
 ) -> Result<(), Fault> {
     let mut records: Vec<&Record> = batches.iter().flat_map(|b| &b.records).collect();
-    if records.is_empty() {
-        return Ok(());
-    }
+    records.retain(|record| stays(record.task));
     records.sort_unstable_by_key(|record| (record.task, record.n));
-    let mut insert = db.prepare_cached(&sql.insert_event)?;
-    for record in records {
-        if !stays(record.task) {
-            continue;
-        }
+    for record in &records {
         if let Some(payload @ Payload::Blob { .. }) = record.event.payload() {
             add_blob(db, record.task, payload)?;
         }
-        execute(&mut insert, &event_cells(record)?)?;
+    }
+    insert_all::<_, { EVENT_COLUMNS.len() }, EVENTS_AT_ONCE>(db, &sql.events, &records, event_cells)
+}
+
+/// Inserts a row of `N` cells for each item, `AT_ONCE` of them by one statement where there are so
+/// many: starting a statement costs as much as a row.
+fn insert_all<'a, T, const N: usize, const AT_ONCE: usize>(
+    db: &Connection,
+    sql: &InsertSql,
+    items: &[&'a T],
+    cells: impl Fn(&'a T) -> Result<[Cell<'a>; N], Malformed>,
+) -> Result<(), Fault> {
+    let (many, few) = items.as_chunks::<AT_ONCE>();
+    let mut insert = db.prepare_cached(&sql.many)?;
+    for items in many {
+        let mut rows = [const { [const { Cell::Null }; N] }; AT_ONCE];
+        for (row, item) in rows.iter_mut().zip(items) {
+            *row = cells(item)?;
+        }
+        execute(&mut insert, rows.as_flattened())?;
+    }
+    let mut insert = db.prepare_cached(&sql.one)?;
+    for item in few {
+        execute(&mut insert, &cells(item)?)?;
     }
     Ok(())
 }
@@ -267,17 +301,24 @@ fn add_blob(db: &Connection, task: TaskId, payload: &Payload) -> Result<(), Faul
 
 /// Removes a task's row, its history, and what that alone named.
 pub(crate) fn remove_task(db: &Connection, id: &[u8]) -> rusqlite::Result<()> {
-    let named = "SELECT blob FROM events WHERE task = ?1 AND blob IS NOT NULL";
+    remove_history(db, id, u32::MAX)?;
+    db.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Removes a task's events up to number `through`, and what they alone named.
+pub(crate) fn remove_history(db: &Connection, id: &[u8], through: u32) -> rusqlite::Result<()> {
+    let named = "SELECT blob FROM events WHERE task = ?1 AND n <= ?2 AND blob IS NOT NULL";
     let mut named = db.prepare_cached(named)?;
-    let hashes = named.query_map([id], |row| row.get::<_, Vec<u8>>(0))?;
+    let hashes = named.query_map((id, through), |row| row.get::<_, Vec<u8>>(0))?;
     for hash in hashes.collect::<rusqlite::Result<Vec<_>>>()? {
         let less = "UPDATE blobs SET refs = refs - 1 WHERE hash = ?1";
         db.prepare_cached(less)?.execute([&hash])?;
         let last = "DELETE FROM blobs WHERE hash = ?1 AND refs <= 0";
         db.prepare_cached(last)?.execute([&hash])?;
     }
-    db.prepare_cached("DELETE FROM events WHERE task = ?1")?.execute([id])?;
-    db.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([id])?;
+    let events = "DELETE FROM events WHERE task = ?1 AND n <= ?2";
+    db.prepare_cached(events)?.execute((id, through))?;
     Ok(())
 }
 
@@ -313,4 +354,31 @@ fn write_agents(db: &Connection, sql: &Sql, batches: &[Batch]) -> Result<(), Fau
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(code: i32, is_full: bool) {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        let error = Fault::Sqlite(error).into_commit_error();
+        assert_eq!(error == CommitError::Full, is_full, "{error:?}");
+    }
+
+    #[test]
+    fn only_a_full_disk_may_be_tried_again() {
+        check(ffi::SQLITE_FULL, true);
+        check(ffi::SQLITE_IOERR_SHMSIZE, true);
+        let others = [
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_CONSTRAINT,
+        ];
+        others.into_iter().for_each(|code| check(code, false));
+    }
 }

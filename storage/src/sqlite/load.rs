@@ -1,8 +1,9 @@
-//! Loading at start: the open tasks (live ones and dead letters), keys and agents of a shard's file.
+//! Loading at start: the open tasks (live ones and dead letters), keys and agents of a shard's
+//! file.
 //!
-//! The first call reads the open tasks of all partitions in one walk along the index and puts them in
-//! a box for each, as neighbours in the file are of all partitions: 64 walks would read each page 64
-//! times. A partition that is asked for again is read on its own.
+//! The first call reads the open tasks of all partitions in one walk along the index and puts them
+//! in a box for each, as neighbours in the file are of all partitions: 64 walks would read each
+//! page 64 times. A partition that is asked for again is read on its own.
 
 use crate::error::{Error, Malformed, Result};
 use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
@@ -20,18 +21,27 @@ pub struct SqliteLoad {
     db: Connection,
     path: PathBuf,
     names: Names,
+    /// Partitions that the file holds.
+    partitions: usize,
     /// Read and not asked for yet; `None` before the first walk.
     boxes: Option<BTreeMap<PartitionId, Vec<Task>>>,
 }
 
 impl SqliteLoad {
-    pub(crate) fn new(path: PathBuf) -> Result<SqliteLoad> {
+    pub(crate) fn new(path: PathBuf, partitions: usize) -> Result<SqliteLoad> {
         let db = schema::open_reader(&path)?;
-        Ok(SqliteLoad { db, path, names: Names::default(), boxes: None })
+        Ok(SqliteLoad { db, path, names: Names::default(), partitions, boxes: None })
     }
 
     fn of_sqlite(&self, source: rusqlite::Error) -> Error {
         Error::of_sqlite(&self.path, source)
+    }
+
+    /// Open tasks; counted along the index alone.
+    fn count(&self) -> Result<usize> {
+        let sql = format!("SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE {OPEN}");
+        let count = self.db.query_row(&sql, [], |row| row.get::<_, u32>(0));
+        Ok(count.map_err(|source| self.of_sqlite(source))? as usize)
     }
 
     /// Hands each open task to `take`.
@@ -57,8 +67,14 @@ impl SqliteLoad {
             self.walk(|task| tasks.extend((task.id.partition() == partition).then_some(task)))?;
             return Ok(tasks);
         }
+        // Tasks are large, so growing a box step by step would copy them about.
+        let share = self.count()? / self.partitions;
+        let room = share + share / 8;
         let mut boxes: BTreeMap<PartitionId, Vec<Task>> = BTreeMap::new();
-        self.walk(|task| boxes.entry(task.id.partition()).or_default().push(task))?;
+        self.walk(|task| {
+            let tasks = boxes.entry(task.id.partition());
+            tasks.or_insert_with(|| Vec::with_capacity(room)).push(task);
+        })?;
         let tasks = boxes.remove(&partition).unwrap_or_default();
         self.boxes = Some(boxes);
         Ok(tasks)

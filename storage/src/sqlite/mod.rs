@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file per shard in one folder.
 //!
-//! [`Store::open`] refuses what is not a sound store of this build's kind, settles the number of files,
-//! and then gives out the parts that threads own: a journal and a loader for each shard, readers, and
-//! the checkpoint thread. The store itself holds the folder's lock: keep it until all parts are gone.
+//! [`Store::open`] refuses what is not a sound store of this build's kind, settles the number of
+//! files, and then gives out the parts that threads own: a journal and a loader for each shard,
+//! readers, and the checkpoint thread. The store itself holds the folder's lock: keep it until all
+//! parts are gone.
 
 mod cell;
 mod checkpoint;
@@ -66,6 +67,8 @@ pub struct Store {
 impl Store {
     /// Opens the store in `dir`, or makes one there if the folder is empty or missing.
     ///
+    /// Panics when `options` names no partition, no shard, or more shards than partitions.
+    ///
     /// # Errors
     /// Each variant of [`Error`] that says what to do about the folder.
     pub fn open(dir: &Path, options: &OpenOptions) -> Result<Store> {
@@ -123,8 +126,8 @@ impl Store {
         self.paths.len() as u16
     }
 
-    /// Whether nO stopped cleanly when it last had this store; `true` for a new one. If not, what was
-    /// running then crashed.
+    /// Whether nO stopped cleanly when it last had this store; `true` for a new one. If not, what
+    /// was running then crashed.
     #[must_use]
     pub fn was_clean(&self) -> bool {
         self.was_clean
@@ -148,7 +151,8 @@ impl Store {
     /// # Errors
     /// Those of opening a file.
     pub fn loader(&self, shard: ShardId) -> Result<SqliteLoad> {
-        SqliteLoad::new(self.paths[usize::from(shard.0)].clone())
+        let partitions = usize::from(self.partitions.div_ceil(self.shards()));
+        SqliteLoad::new(self.paths[usize::from(shard.0)].clone(), partitions)
     }
 
     /// A reader over all shards, for one thread.
@@ -168,8 +172,8 @@ impl Store {
     }
 }
 
-/// Whether all files carry the mark of a clean stop; takes it from them, durably, because from now on
-/// a stop is a crash until the journals end in good order.
+/// Whether all files carry the mark of a clean stop; takes it from them, durably, because from now
+/// on a stop is a crash until the journals end in good order.
 fn take_clean_marks(paths: &[PathBuf], writers: &[Connection]) -> Result<bool> {
     let mut was_clean = true;
     for (path, db) in paths.iter().zip(writers) {

@@ -1,8 +1,8 @@
 //! Reading what is durable, for requests: one task, its history, lists. On connections of its own,
 //! which neither wait for commits nor hold them up.
 //!
-//! A list looks at a bounded number of rows and then answers with what it has and where to go on, so
-//! that a filter that fits nothing costs the same as any other.
+//! A list looks at a bounded number of rows and then answers with what it has and where to go on,
+//! so that a filter that fits nothing costs the same as any other.
 
 use crate::error::{Error, Result};
 use crate::rows::{self, Cells, EVENT_COLUMNS, Joined, Names, TASK_COLUMNS, payload_of};

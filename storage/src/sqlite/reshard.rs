@@ -2,8 +2,8 @@
 //! than last time, the rows of the partitions that moved go to their new file.
 //!
 //! It may be killed at any point and started again. The marker says from how many files to how many
-//! the move goes until it is done; a later wish for yet another number waits until then. Tasks move in
-//! small pieces: copied into the new file in one transaction, then removed from the old one in
+//! the move goes until it is done; a later wish for yet another number waits until then. Tasks move
+//! in small pieces: copied into the new file in one transaction, then removed from the old one in
 //! another. A copy that is already there (killed in between) is not made twice, and the counts of
 //! large payloads go with the copy. Files that nothing is left in go last.
 

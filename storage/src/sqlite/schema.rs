@@ -2,10 +2,10 @@
 //! foreign or a newer one before anything is done to it.
 //!
 //! Pages of 8 KiB; write-ahead log; `synchronous=FULL`, so that a commit returns after its sync; no
-//! automatic checkpoints (`checkpoint.rs` makes them). Each index costs something for every task, so
-//! there are two, both partial: the open tasks by id (loading, listing), and the dead letters. Both
-//! are keyed by id and not by partition: ids grow with time, so a batch touches one page of the index
-//! at its end, where an index by partition would touch one page for each partition.
+//! automatic checkpoints (`checkpoint.rs` makes them). Each index costs something for every task,
+//! so there are two, both partial: the open tasks by id (loading, listing), and the dead letters.
+//! Both are keyed by id and not by partition: ids grow with time, so a batch touches one page of
+//! the index at its end, where an index by partition would touch one page for each partition.
 
 use crate::error::{Error, Result};
 use rusqlite::{Connection, OpenFlags};
@@ -106,7 +106,8 @@ pub(crate) fn log_path(path: &Path) -> PathBuf {
     path.with_extension("db-wal")
 }
 
-/// Makes a shard's file, or the rest of it where a crash left it half made. Does nothing to a whole one.
+/// Makes a shard's file, or the rest of it where a crash left it half made. Does nothing to a whole
+/// one.
 pub(crate) fn create(path: &Path) -> Result<()> {
     let of_sqlite = |source| Error::of_sqlite(path, source);
     let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;

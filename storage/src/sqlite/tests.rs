@@ -25,8 +25,19 @@ fn open(dir: &Path, shards: u16) -> Store {
     Store::open(dir, &options(shards)).expect("a sound folder")
 }
 
+/// In memory where there is such a place: these tests sync thousands of times.
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a temporary folder")
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder")
+}
+
+/// Another folder with the same files.
+fn copy(dir: &Path) -> TempDir {
+    let to = folder();
+    for entry in std::fs::read_dir(dir).expect("a folder") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), to.path().join(entry.file_name())).expect("copied");
+    }
+    to
 }
 
 /// The id of the `i`th task: ids grow, partitions take turns.

@@ -61,6 +61,15 @@ pub(super) fn problem(error: &Value) -> String {
     format!("{}: {}", cell(&error["code"]), cell(&error["message"]))
 }
 
+/// What a step took or gave, in short: a model's text and the calls it asks for, or the JSON itself.
+pub(super) fn gist(value: &Value, len: usize) -> String {
+    let calls = value["tool_calls"].as_array().into_iter().flatten();
+    let calls = calls.map(|call| format!("{}({})", cell(&call["name"]), cell(&call["arguments"])));
+    let text = value["text"].as_str().filter(|text| !text.is_empty()).map(plain);
+    let parts: Vec<String> = text.into_iter().chain(calls).collect();
+    if parts.is_empty() { short(&cell(value), len) } else { short(&parts.join(" "), len) }
+}
+
 /// One step in one line: number, what it is, how it stands, what came of it.
 pub(super) fn step_line(step: &Value) -> String {
     let number = cell(&step["step"]);
@@ -69,7 +78,7 @@ pub(super) fn step_line(step: &Value) -> String {
         format!("{number:>4}  {kind:<7} {:<20} {}", short(name, 20), cell(&step["state"]));
     for (arrow, field) in [("<-", "input"), ("->", "output")] {
         if !step[field].is_null() {
-            line += &format!("  {arrow} {}", short(&cell(&step[field]), 72));
+            line += &format!("  {arrow} {}", gist(&step[field], 72));
         }
     }
     if !step["error"].is_null() {
@@ -93,4 +102,24 @@ pub(super) fn answer(console: &mut Console, task: &Value) -> Result<()> {
 /// The error of a task that ended otherwise than well.
 pub(super) fn ended(task: &Value) -> Error {
     Error::TaskEnded { id: cell(&task["id"]), state: cell(&task["state"]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_models_answer_is_shown_as_it_would_be_said() {
+        let call = json!({"id": "c", "name": "tides", "arguments": "{\"at\":1}"});
+        let check = |value: Value, expected: &str| assert_eq!(gist(&value, 40), expected);
+        check(
+            json!({"text": "Let me see.", "tool_calls": [call]}),
+            "Let me see. tides({\"at\":1})",
+        );
+        check(json!({"text": "", "tool_calls": [call]}), "tides({\"at\":1})");
+        check(json!({"text": "High\nwater"}), "High water");
+        check(json!({"other": 1}), "{\"other\":1}");
+        check(json!("words"), "words");
+    }
 }

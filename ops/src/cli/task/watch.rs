@@ -50,7 +50,7 @@ impl Watch {
     /// Shows events until the task has ended, and gives the task.
     fn follow(&self, client: &Client, path: &str, console: &mut Console) -> Result<Value> {
         let events = format!("{path}/events");
-        let (mut last_id, mut away) = (None::<String>, 0);
+        let (mut last_id, mut away, mut text) = (None::<String>, 0, String::new());
         loop {
             let spinner = console.spinner("waiting for events");
             let from = last_id.clone();
@@ -59,7 +59,12 @@ impl Watch {
                     last_id = Some(id.clone());
                 }
                 away = 0;
-                spinner.pause(|| self.show(event, console))?;
+                if event.name == "delta" && !self.client.json {
+                    spinner.say(&tail(&mut text, event));
+                } else {
+                    text.clear();
+                    spinner.pause(|| self.show(event, console))?;
+                }
                 Ok(!says_ended(event))
             });
             drop(spinner);
@@ -105,30 +110,42 @@ fn says_ended(event: &Event) -> bool {
     matches!(event.name.as_str(), "succeeded" | "dead_lettered" | "cancelled")
 }
 
-/// An event in one line; `None` for the pieces of a model's text, and for what only keeps the
-/// connection alive.
+/// The end of what a running model has said so far, for the spinner.
+fn tail(text: &mut String, delta: &Event) -> String {
+    let data: Value = serde_json::from_str(&delta.data).unwrap_or(Value::Null);
+    text.push_str(data["text"].as_str().unwrap_or_default());
+    let skipped = text.chars().count().saturating_sub(60);
+    let end: String = text.chars().skip(skipped).collect();
+    short(&end, 60)
+}
+
+/// An event in one line; `None` for those that say nothing to a reader.
 pub(crate) fn line_of(name: &str, data: &Value) -> Option<String> {
-    if data.is_null() || name == "delta" {
-        return None;
-    }
-    if data["step"].is_number() && data["kind"].is_string() {
-        let mut step = data.clone();
-        step["state"] = Value::from(if name == "step_started" { "started" } else { "done" });
-        return Some(show::step_line(&step));
-    }
-    let mut said = String::new();
-    for field in ["step", "attempt", "run_at", "output"] {
-        if !data[field].is_null() {
-            said += &format!("  {field} {}", short(&cell(&data[field]), 72));
+    let said = match name {
+        "step_started" => return Some(step_line(data, "started", Some(("<-", &data["input"])))),
+        "step_ended" => return Some(step_line(data, "done", Some(("->", &data["output"])))),
+        "step_failed" => format!("{} {}", cell(&data["step"]), show::problem(&data["error"])),
+        "step_unknown" | "step_reset" => cell(&data["step"]),
+        "started" => format!("attempt {}", cell(&data["attempt"])),
+        "waited" => format!("for {}", cell(&data["waiting"]["reason"])),
+        "retry_scheduled" => {
+            format!("at {}, after {}", cell(&data["run_at"]), show::problem(&data["error"]))
         }
+        "dead_lettered" => show::problem(&data["error"]),
+        "" | "delta" | "queued" => return None,
+        _ => String::new(),
+    };
+    Some(format!("      {} {said}", plain(name)).trim_end().to_owned())
+}
+
+fn step_line(data: &Value, state: &str, said: Option<(&str, &Value)>) -> String {
+    let name = data["name"].as_str().unwrap_or_default();
+    let (number, kind) = (cell(&data["step"]), cell(&data["kind"]));
+    let mut line = format!("{number:>4}  {kind:<7} {:<20} {state:<8}", short(name, 20));
+    if let Some((arrow, value)) = said.filter(|(_, value)| !value.is_null()) {
+        line += &format!(" {arrow} {}", show::gist(value, 100));
     }
-    if data["waiting"].is_object() {
-        said += &format!("  for {}", short(&cell(&data["waiting"]["reason"]), 40));
-    }
-    if data["error"].is_object() {
-        said += &format!("  !! {}", short(&show::problem(&data["error"]), 72));
-    }
-    Some(format!("      {}{said}", plain(name)))
+    line.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -138,18 +155,41 @@ mod tests {
 
     #[test]
     fn events_are_shown_in_one_line() {
-        let step = json!({"step": 3, "kind": "tool", "name": "weather",
-            "input": {"city": "Oslo"}, "output": {"sky": "blue"}});
-        expect![[
-            r#"   3  tool    weather              done  <- {"city":"Oslo"}  -> {"sky":"blue"}"#
-        ]]
-        .assert_eq(&line_of("step_ended", &step).expect("shown"));
-        expect!["      started  attempt 2"]
-            .assert_eq(&line_of("started", &json!({"attempt": 2})).expect("shown"));
-        let failed = json!({"error": {"code": "timeout", "message": "no end"}});
-        expect!["      dead_lettered  !! timeout: no end"]
-            .assert_eq(&line_of("dead_lettered", &failed).expect("shown"));
-        assert_eq!(line_of("", &Value::Null), None);
-        assert_eq!(line_of("delta", &json!({"step": 1, "text": "x"})), None);
+        let lines = [
+            ("submitted", json!({"agent": "demo"})),
+            ("queued", json!({})),
+            ("started", json!({"attempt": 1})),
+            (
+                "step_started",
+                json!({"step": 3, "kind": "tool", "name": "weather", "input": {"city": "Oslo"}}),
+            ),
+            (
+                "step_ended",
+                json!({"step": 3, "kind": "tool", "name": "weather", "output": "blue\nsky"}),
+            ),
+            ("step_failed", json!({"step": 4, "error": {"code": "timeout", "message": "late"}})),
+            ("waited", json!({"waiting": {"reason": "outcome_unknown"}})),
+            ("succeeded", json!({"output": 1})),
+        ];
+        let shown = lines.iter().filter_map(|(name, data)| line_of(name, data));
+        let shown: String = shown.map(|line| format!("|{line}\n")).collect();
+        expect![[r#"
+            |      submitted
+            |      started attempt 1
+            |   3  tool    weather              started  <- {"city":"Oslo"}
+            |   3  tool    weather              done     -> blue sky
+            |      step_failed 4 timeout: late
+            |      waited for outcome_unknown
+            |      succeeded
+        "#]]
+        .assert_eq(&shown);
+    }
+
+    #[test]
+    fn the_spinner_shows_the_end_of_what_is_said() {
+        let mut text = "a".repeat(70);
+        let data = json!({"step": 1, "text": "\nend"}).to_string();
+        let delta = Event { id: None, name: "delta".to_owned(), data };
+        assert_eq!(tail(&mut text, &delta), format!("{} end", "a".repeat(56)));
     }
 }

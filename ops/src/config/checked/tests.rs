@@ -71,8 +71,7 @@ fn agents_and_models_are_held_against_each_other() {
                  "max_attempts":0}}}"#,
         &expect![[r#"
             c.json:1: models.odd.provider: must be openai or scripted, not "oracle"
-            c.json:1: models.small.baseUrl: is missing
-            c.json:1: models.small.model: is missing
+            c.json:1: models.small.baseUrl: is required for provider openai
             c.json:3: agents.b.colour: unknown field `colour`, expected one of `kind`, `max_concurrency`, `max_concurrency_per_key`, `timeout_ms`, `max_attempts`, `retry`, `rate`, `budget`, `url`, `model`, `system`, `tools`, `max_output_tokens`
             c.json:4: agents.c.url: is required for kind http and belongs to no other kind
             c.json:6: agents.d.max_attempts: must be between 1 and 1000
@@ -83,12 +82,15 @@ fn agents_and_models_are_held_against_each_other() {
 #[test]
 fn numbers_are_held_against_each_other() {
     refused(
-        r#"{"engine":{"shards":8,"partitions":4},
+        r#"{"security":{"outbound":{"allow":["10.0.0.0/8",
+            "10.0.0.0/99"]}},
+            "engine":{"shards":8,"partitions":4},
             "performance":{"autoscaling":{"minAgents":9,"maxAgents":8}},
             "monitoring":{"prometheus":{"enabled":false},"grafana":{"enabled":true}}}"#,
         &expect![[r#"
-            c.json:2: performance.autoscaling.minAgents: must not be above maxAgents
-            c.json:1: engine.shards: must not be above engine.partitions, 4
-            c.json:3: monitoring.grafana.enabled: needs monitoring.prometheus.enabled"#]],
+            c.json:4: performance.autoscaling.minAgents: must not be above maxAgents
+            c.json:3: engine.shards: must not be above engine.partitions, 4
+            c.json:5: monitoring.grafana.enabled: needs monitoring.prometheus.enabled
+            c.json:2: security.outbound.allow.1: a CIDR block has at most 32 bits, or 128 for IPv6"#]],
     );
 }

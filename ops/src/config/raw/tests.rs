@@ -106,3 +106,15 @@ fn objects_are_put_together_again() {
     let model = raw.object("models", "gpt-4.1");
     assert_eq!(model.to_string(), r#"{"prices":{"inputPerMillion":2},"provider":"openai"}"#);
 }
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let text = include_str!("../../../../deploy/config/operational.example.json");
+    assert!(read(text, &[]).faults.is_empty());
+    for at in (0..text.len()).step_by(7) {
+        drop(read(&text[..at], &[]));
+        for other in ["\"", "{", "]", "null", "0"] {
+            drop(read(&format!("{}{other}{}", &text[..at], &text[at + 1..]), &[]));
+        }
+    }
+}

@@ -64,7 +64,7 @@ fn other_partitions_are_refused() {
     let dir = folder();
     drop(open(dir.path(), 1));
     let other = OpenOptions { partitions: 8, ..options(1) };
-    let expected = "DIR was created with 7 partitions, not 8: partitions cannot change, set 7";
+    let expected = "DIR was created with 7 partitions, not 8: they cannot change, set 7";
     assert_eq!(refusal(dir.path(), &other), expected);
     open(dir.path(), 1);
 }
@@ -87,7 +87,8 @@ fn newer_ones_are_refused() {
 
 #[test]
 fn damaged_files_are_refused_by_name() {
-    let damages: [(&str, fn(&mut Vec<u8>), &str); 5] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage, &str); 5] = [
         ("shard-000.db", Vec::clear, "the file is too short"),
         ("shard-000.db", |bytes| bytes[3] ^= 1, "its header is not SQLite's"),
         ("shard-000.db", |bytes| bytes.truncate(3 * 8_192), "database disk image is malformed"),
@@ -177,11 +178,7 @@ fn a_creation_that_was_cut_short_is_finished() {
 #[test]
 fn the_store_of_version_1_opens_for_ever() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
-    let dir = folder();
-    for entry in std::fs::read_dir(fixture).expect("the fixture") {
-        let entry = entry.expect("a file");
-        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).expect("copied");
-    }
+    let dir = copy(&fixture);
     let store = Store::open(dir.path(), &fixture_options()).expect("opens");
     assert!(store.was_clean());
     let mut reader = store.reader().expect("a reader");

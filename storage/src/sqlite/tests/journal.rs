@@ -11,6 +11,7 @@ use no_engine::port::CommitError;
 use no_engine::task::State;
 use no_engine::time::Millis;
 use proptest::prelude::*;
+use std::collections::VecDeque;
 
 #[test]
 fn what_is_committed_is_loaded_and_read() {
@@ -185,6 +186,26 @@ fn finished_tasks_go_after_their_retention() {
 }
 
 #[test]
+fn a_long_history_goes_in_slices() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (first, mut task) = submitted(id(0), &large('l'));
+    let mut records = vec![first];
+    records.extend((0..2_998).map(|_| next(&mut task, Event::Woken)));
+    records.push(next(&mut task, Event::Cancelled));
+    commit(&mut journal, samples::batch(1, records, &[(&task, true)]));
+    let late = Millis(task.ended_at.expect("it ended").0 + 1_000);
+    for left in [3_000 - 1_024, 3_000 - 2 * 1_024] {
+        assert_eq!(journal.tidy(late), Ok(true));
+        assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (1, left));
+    }
+    assert_eq!(journal.tidy(late), Ok(false));
+    assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (0, 0));
+    assert_eq!(count(dir.path(), 0, "blobs"), 0);
+}
+
+#[test]
 fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
     let dir = folder();
     let mut store = open(dir.path(), 1);
@@ -215,11 +236,65 @@ fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
     assert_eq!(loaded(&store).0, committed);
 }
 
+/// Copies the files of shard 0 as a crash leaves them: nothing is closed, and the log has only its
+/// first `log_len` bytes.
+fn crash(from: &Path, log_len: usize) -> TempDir {
+    let to = folder();
+    for name in ["no.json", "shard-000.db", "shard-000.db-wal"] {
+        let mut bytes = std::fs::read(from.join(name)).expect("read");
+        if name.ends_with("wal") {
+            bytes.truncate(log_len);
+        }
+        std::fs::write(to.path().join(name), bytes).expect("written");
+    }
+    to
+}
+
+#[test]
+fn a_crash_leaves_whole_commits_in_their_order_wherever_the_log_is_torn() {
+    let dir = folder();
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let log = schema::log_path(&schema::shard_path(dir.path(), 0));
+    let log_len = || std::fs::metadata(&log).expect("a log").len() as usize;
+    let mut durable_at = vec![log_len()];
+    for i in 0..12 {
+        let (first, mut task) = submitted(id(i), &Payload::null());
+        let second = next(&mut task, started());
+        commit(&mut journal, samples::batch(i, vec![first, second], &[(&task, true)]));
+        durable_at.push(log_len());
+    }
+    for torn in (durable_at[0]..=log_len()).step_by(2_999).chain([log_len()]) {
+        let durable = durable_at.iter().filter(|len| **len <= torn).count() - 1;
+        let after = crash(dir.path(), torn);
+        let store = open(after.path(), 1);
+        assert!(!store.was_clean());
+        let ids: Vec<TaskId> = loaded(&store).0.into_keys().collect();
+        assert_eq!(ids, (0..durable as u64).map(id).collect::<Vec<_>>(), "torn at {torn}");
+        let mut reader = store.reader().expect("a reader");
+        assert!(ids.iter().all(|id| history(&mut reader, *id).len() == 2));
+    }
+}
+
 /// A history: a task, its events, and how the commits cut it.
 fn any_history() -> impl Strategy<Value = Vec<(Task, Vec<Event>)>> {
     let one = (any_task(), prop::collection::vec(any_event(), 0..4))
         .prop_map(|(task, events)| (task, events.into_iter().map(|(event, _)| event).collect()));
     prop::collection::vec(one, 1..6)
+}
+
+/// All batches, each history's in its order, the histories mixed as `picks` say.
+fn interleaved(mut queues: Vec<VecDeque<Batch>>, picks: &[prop::sample::Index]) -> Vec<Batch> {
+    let mut mixed = Vec::new();
+    for pick in picks.iter().cycle() {
+        queues.retain(|queue| !queue.is_empty());
+        if queues.is_empty() {
+            break;
+        }
+        let queue = pick.index(queues.len());
+        mixed.extend(queues[queue].pop_front());
+    }
+    mixed
 }
 
 /// Whether a test may put this event behind another one.
@@ -234,16 +309,18 @@ proptest! {
         histories in any_history(),
         keys in prop::collection::vec(any_key_row(), 0..3),
         cut in 1..5_usize,
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 30),
     ) {
         let dir = folder();
         let options = OpenOptions { partitions: 64, shards: 1, retention_ms: 1_000 };
         let mut store = Store::open(dir.path(), &options).expect("a new folder");
         let mut journal = store.journal(ShardId(0)).expect("a journal");
-        let (mut batches, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut queues, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for (mut task, events) in histories {
             let (first, mut header) = submitted(task.id, &task.input);
             let mut records = vec![first];
-            batches.push(samples::batch(0, records.clone(), &[(&header, true)]));
+            let mut batches =
+                VecDeque::from([samples::batch(0, records.clone(), &[(&header, true)])]);
             for event in events.into_iter().filter(is_later) {
                 let record = next(&mut header, event);
                 // Any header whatever, but for what never changes and the payloads of its end.
@@ -252,7 +329,7 @@ proptest! {
                 (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
                 (task.fairness_key, task.tags, task.key) = (None, None, None);
                 (task.input, task.output) = (task.input.stored(), None);
-                batches.push(samples::batch(0, vec![record.clone()], &[(&task, false)]));
+                batches.push_back(samples::batch(0, vec![record.clone()], &[(&task, false)]));
                 records.push(record);
                 header.events = task.events;
             }
@@ -261,8 +338,10 @@ proptest! {
                 live.insert(last.id, last.clone());
             }
             read.insert(last.id, (last, records));
+            queues.push(batches);
         }
-        batches.push(Batch { keys: keys.clone(), ..Batch::default() });
+        queues.push(VecDeque::from([Batch { keys: keys.clone(), ..Batch::default() }]));
+        let batches = interleaved(queues, &picks);
         for group in batches.chunks(cut) {
             journal.commit(group).expect("committed");
         }
