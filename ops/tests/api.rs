@@ -172,7 +172,7 @@ fn one_key_makes_one_task_also_after_a_restart() {
 #[test]
 fn a_task_for_later_waits_for_its_time() {
     let (home, node) = start();
-    let later = json!({"agent": "echo", "input": 1, "run_at": "2031-01-31T12:00:00Z"});
+    let later = json!({"agent": "echo", "input": 1, "run_at": "2031-01-31T12:00:00.000Z"});
     let id = node.submit(&later);
     node.kill9();
     let node = home.start();

@@ -310,7 +310,8 @@ fn fifty_kills_lose_nothing_and_repeat_nothing() {
         interrupted = round(&world, &home, &mut dice, &interrupted);
     }
     let node = home.start();
-    for (key, body) in std::mem::take(&mut world.lock().unsure) {
+    let unsure = std::mem::take(&mut world.lock().unsure);
+    for (key, body) in unsure {
         submit_keyed(&world, node.client(), key, body).expect("nobody kills it now");
     }
     let left = live(&world, &node);

@@ -6,18 +6,20 @@
 
 mod e2e;
 
+use e2e::client::{JSON, id_of};
 use e2e::{Home, Node, PATIENCE};
-use serde_json::{Value, json};
+use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const TEST: &str = "a_full_disk_refuses_new_work_and_goes_on_once_there_is_room";
 /// Names the mounted folder to the test inside.
 const INSIDE: &str = "E2E_SMALL_DISK";
-const MOUNT: &str = "mount -t tmpfs -o size=48m tmpfs \"$0\" && exec \"$@\"";
+const MOUNT: &str = "mount -t tmpfs -o size=128m tmpfs \"$0\" && exec \"$@\"";
 
 #[test]
 fn a_full_disk_refuses_new_work_and_goes_on_once_there_is_room() {
@@ -47,28 +49,36 @@ fn a_full_disk_refuses_new_work_and_goes_on_once_there_is_room() {
     assert!(out.contains("1 passed"), "{out}\n{err}");
 }
 
-/// Fills the disk twice: down to the reserve, and to the last byte.
+/// Fills the disk twice: into the reserve, and to the last byte.
 fn fill_and_free(disk: &Path) {
-    let config = json!({"engine": {"diskReserveBytes": 8 << 20}});
+    let config = json!({"engine": {"diskReserveBytes": 48 << 20}});
     let home = Home::with_data(config.clone(), disk.join("data"));
     home.configure(config);
     let mut node = home.start();
-    let mut acknowledged = Vec::new();
-    submit(&node, &mut acknowledged, Until::Count(20));
-    for left in [4 << 20, 0] {
+    let mut notes = Notes::default();
+    submit(&node, &mut notes, Until::Count(20));
+    for left in [40 << 20, 0] {
         let filler = fill(disk, left);
-        submit(&node, &mut acknowledged, Until::Full);
-        // What is in already can be looked at, also after a start on a full disk is refused or not.
-        assert_eq!(node.task(&acknowledged[0])["state"], "succeeded");
+        submit(&node, &mut notes, Until::Full);
+        // What is there already can be looked at meanwhile.
+        assert_eq!(node.task(&notes.acknowledged[0].1)["state"], "succeeded");
         node.with_token(None).get("/health/live").expect(200);
         std::fs::remove_file(filler).expect("it is ours");
-        submit(&node, &mut acknowledged, Until::Count(20));
-        check(&node, &acknowledged);
+        submit(&node, &mut notes, Until::Count(20));
+        check(&node, &notes);
         node.kill9();
         node = home.start();
-        check(&node, &acknowledged);
+        check(&node, &notes);
     }
     node.stop();
+}
+
+/// What is known outside of the node.
+#[derive(Default)]
+struct Notes {
+    submitted: u64,
+    /// Number and id of each task that was acknowledged.
+    acknowledged: Vec<(u64, String)>,
 }
 
 enum Until {
@@ -79,16 +89,24 @@ enum Until {
 }
 
 /// Submits until then; while there is no room yet, or room still, it tries again.
-fn submit(node: &Node, acknowledged: &mut Vec<String>, until: Until) {
+///
+/// What was in a batch that found the disk full is neither taken nor refused before there is room, so
+/// its answer is not waited for long.
+fn submit(node: &Node, notes: &mut Notes, until: Until) {
+    let client = node.patient(Duration::from_secs(1));
     let deadline = Instant::now() + PATIENCE;
     let mut count = 0;
     loop {
         assert!(Instant::now() < deadline, "in vain; {count} were acknowledged");
-        let input = json!({"number": acknowledged.len(), "text": "x".repeat(4_096)});
-        let reply = node.post("/v1/tasks", &json!({"agent": "echo", "input": input}));
+        let number = notes.submitted;
+        notes.submitted += 1;
+        let input = json!({"number": number, "text": "x".repeat(4_096)});
+        let body = json!({"agent": "echo", "input": input}).to_string();
+        let reply = client.try_send("POST", "/v1/tasks", &[JSON], Some(body.as_bytes()));
+        let Ok(reply) = reply else { continue };
         match reply.status {
             200 | 202 => {
-                acknowledged.push(e2e::client::id_of(&reply.body));
+                notes.acknowledged.push((number, id_of(&reply.body)));
                 count += 1;
                 if matches!(until, Until::Count(wanted) if wanted <= count) {
                     return;
@@ -107,13 +125,16 @@ fn submit(node: &Node, acknowledged: &mut Vec<String>, until: Until) {
 }
 
 /// Everything that was acknowledged is there and ends.
-fn check(node: &Node, acknowledged: &[String]) {
-    for (number, id) in acknowledged.iter().enumerate() {
+fn check(node: &Node, notes: &Notes) {
+    for (number, id) in &notes.acknowledged {
         let task = node.succeeded(id);
-        assert_eq!(task["output"]["number"], number);
+        assert_eq!(task["output"]["number"], *number);
     }
-    let listed: Vec<Value> = node.all("/v1/tasks?limit=500");
-    assert!(acknowledged.len() <= listed.len());
+    let listed = node.all("/v1/tasks?limit=500");
+    let numbers: BTreeSet<u64> =
+        listed.iter().map(|task| task["input"]["number"].as_u64().expect("a number")).collect();
+    assert_eq!(numbers.len(), listed.len(), "none twice");
+    assert!(notes.acknowledged.iter().all(|(number, _)| numbers.contains(number)));
 }
 
 /// Writes a file until no more than `left` bytes are free.

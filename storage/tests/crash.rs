@@ -50,7 +50,8 @@ impl Mirror for Real {
         let mut store =
             Store::open(self.dir.path(), &self.options).map_err(|error| error.to_string())?;
         let journals = (0..self.options.shards).map(|shard| store.journal(ShardId(shard)));
-        let journals = journals.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let journals =
+            journals.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         self.open = Some((store, journals));
         Ok(())
     }

@@ -50,8 +50,8 @@ impl Machine {
                 self.lease_waiters.entry(lane).or_default().push_back(ask.reply);
                 self.lease_waiters_len += 1;
             }
-            return;
         }
+        // Whoever waits is told so as well: its next word is an offer.
         self.reply(ask.reply, Answer::Leases(grants));
     }
 

@@ -1,5 +1,6 @@
 //! Submit many tasks at once. Each item stands by itself: a bad one is a row with its problem.
 
+use super::tasks::read;
 use crate::admit;
 use crate::core::Core;
 use crate::extract::{BodyKind, Request, read_body};
@@ -9,7 +10,7 @@ use crate::render::{json, push_task, resolve_task, task_bytes};
 use crate::route::Outcome;
 use crate::wire::{self, Batch};
 use hyper::StatusCode;
-use no_engine::command::{Answer, AnswerWhen, Command};
+use no_engine::command::{Answer, AnswerWhen, Command, Refusal};
 use no_engine::id::ShardId;
 use no_engine::limits::BATCH_TASKS_MAX;
 use no_engine::task::{NewTask, Task};
@@ -46,7 +47,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
         })
     };
     let news = items.iter().enumerate().map(new).collect();
-    let rows = send(&request.core, news).await;
+    let rows = send(&request.core, &tenant, news).await;
     render(&request.core, rows).await
 }
 
@@ -57,7 +58,7 @@ fn lines(body: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Submits what is good, one command for each shard, and gathers the rows in order.
-async fn send(core: &Core, news: Vec<Result<NewTask, Problem>>) -> Vec<Row> {
+async fn send(core: &Core, tenant: &str, news: Vec<Result<NewTask, Problem>>) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::with_capacity(news.len());
     let mut by_shard: Vec<(Vec<usize>, Vec<NewTask>)> = Vec::new();
     by_shard.resize_with(usize::from(core.shards.len()), Default::default);
@@ -84,23 +85,52 @@ async fn send(core: &Core, news: Vec<Result<NewTask, Problem>>) -> Vec<Row> {
     }
     for (places, asked) in asked {
         match asked {
-            Ok(asked) => fill(&mut rows, &places, asked.answer().await),
+            Ok(asked) => {
+                let results = results_of(asked.answer().await, places.len());
+                for (place, result) in places.into_iter().zip(results) {
+                    rows[place] = Some(row(core, tenant, result).await);
+                }
+            }
             Err(problem) => fill_all(&mut rows, &places, &problem),
         }
     }
     rows
 }
 
-fn fill(rows: &mut [Row], places: &[usize], answer: Answer) {
+/// A shard's answer as one result for each of `len` tasks.
+fn results_of(answer: Answer, len: usize) -> Vec<Result<Box<Task>, Refused>> {
     match answer {
-        Answer::Task(task) if places.len() == 1 => rows[places[0]] = Some(Ok(task)),
-        Answer::Many(results) if results.len() == places.len() => {
-            for (place, result) in places.iter().zip(results) {
-                rows[*place] = Some(result.map_err(Problem::from));
-            }
+        Answer::Task(task) if len == 1 => vec![Ok(task)],
+        Answer::Many(results) if results.len() == len => {
+            results.into_iter().map(|result| result.map_err(Refused::Shard)).collect()
         }
-        Answer::Refused(refusal) => fill_all(rows, places, &refusal.into()),
-        _ => fill_all(rows, places, &Problem::internal("a shard answered another question")),
+        Answer::Refused(refusal) => vec![Err(Refused::Shard(refusal)); len],
+        _ => vec![Err(Refused::Strange); len],
+    }
+}
+
+/// Why a shard did not take a task.
+#[derive(Clone)]
+enum Refused {
+    /// It said so.
+    Shard(Refusal),
+    /// It answered another question.
+    Strange,
+}
+
+async fn row(
+    core: &Core,
+    tenant: &str,
+    result: Result<Box<Task>, Refused>,
+) -> Result<Box<Task>, Problem> {
+    match result {
+        Ok(task) => Ok(task),
+        // Its key had made that task, which has ended since.
+        Err(Refused::Shard(Refusal::NotLive(known))) => {
+            read(core, tenant, known).await.map(Box::new)
+        }
+        Err(Refused::Shard(refusal)) => Err(refusal.into()),
+        Err(Refused::Strange) => Err(Problem::internal("a shard answered another question")),
     }
 }
 

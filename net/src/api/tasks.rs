@@ -26,7 +26,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     let key = name.map(|name| wire::key(&tenant, name, None, &body));
     let core = &request.core;
     let new = wire::new_task(core, &tenant, &body, key)?;
-    let (id, shard) = (new.id, core.shards.of_partition(new.id.partition()));
+    let shard = core.shards.of_partition(new.id.partition());
     // A key may lead to another task than this one, so the wait begins once we know which.
     let waits_at_once = 0 < wait_ms && key.is_none();
     let when = if waits_at_once { AnswerWhen::Ended } else { AnswerWhen::Durable };
@@ -37,7 +37,8 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
         asked.answer().await
     };
     let mut task = match answer {
-        Answer::Refused(Refusal::NotLive(_)) => read(core, &tenant, id).await?,
+        // Its key had made that task, which has ended since.
+        Answer::Refused(Refusal::NotLive(known)) => read(core, &tenant, known).await?,
         answer => task_of(answer)?,
     };
     if 0 < wait_ms && !task.state.is_ended() && !waits_at_once {

@@ -63,14 +63,13 @@ impl Reply {
 impl Client {
     /// A client with this token, or none.
     pub(crate) fn new(url: &str, token: Option<&str>) -> Client {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER))
-            .max_redirects(0)
-            .allow_non_standard_methods(true)
-            .build();
         let (url, token) = (url.to_owned(), token.map(str::to_owned));
-        Client { url, token, agent: config.new_agent() }
+        Client { url, token, agent: agent(ANSWER) }
+    }
+
+    /// The same, waiting no longer than this for an answer.
+    pub(crate) fn patient(&self, answer: Duration) -> Client {
+        Client { agent: agent(answer), ..self.clone() }
     }
 
     /// The same with another token.
@@ -249,6 +248,16 @@ impl Client {
         let _ = socket.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+fn agent(answer: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(answer))
+        .max_redirects(0)
+        .allow_non_standard_methods(true)
+        .build();
+    config.new_agent()
 }
 
 /// The content type of JSON.
