@@ -113,8 +113,8 @@ pub enum Command {
         max_tasks: usize,
         /// For so long, in ms.
         lease_ms: u64,
-        /// With none to grant: answer so, remember the asker, and send [`crate::effect::Effect::Offer`]
-        /// once when some come.
+        /// With none to grant: remember the asker beside the empty answer, and send
+        /// [`crate::effect::Effect::Offer`] once when some come.
         waits: bool,
     },
     /// Forget a waiting `Lease`; no answer.

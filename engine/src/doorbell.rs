@@ -1,9 +1,10 @@
 //! The doorbell: what wakes a thread that sleeps because its rings were empty.
 //!
-//! The sleeper announces that it parks, looks at its rings once more, and only then blocks; the other
-//! side rings after each send, which costs a fence and a load and reaches for the waker only when
-//! someone is parked. Either the sleeper's second look sees the item, or the sender sees the
-//! announcement (Dekker's mutual exclusion, 1965; both sides need the full fence). `shuttle` checks it.
+//! The sleeper announces that it parks, looks at its rings once more, and only then blocks; the
+//! other side rings after each send, which costs a fence and a load and reaches for the waker only
+//! when someone is parked. Either the sleeper's second look sees the item, or the sender sees the
+//! announcement (Dekker's mutual exclusion, 1965; both sides need the full fence). `shuttle` checks
+//! it.
 
 use crate::port::Wake;
 
@@ -42,7 +43,8 @@ impl Bell {
 impl Sleeper {
     /// Announces, looks once more with `is_idle`, then calls `block` if there is still nothing.
     ///
-    /// `block` may return early (a time-out, a stray wake-up); the caller looks at its rings anyway.
+    /// `block` may return early (a time-out, a stray wake-up); the caller looks at its rings
+    /// anyway.
     pub fn park(&self, is_idle: impl FnOnce() -> bool, block: impl FnOnce()) {
         self.announce();
         if is_idle() {
@@ -57,7 +59,8 @@ impl Sleeper {
     pub fn announce(&self) {
         self.0.parked.store(true, Ordering::Relaxed);
         // ORDER: the fence puts the announcement before the look at the rings. The sender's fence
-        // stands between its push and its look at the announcement; so one of the two sees the other.
+        // stands between its push and its look at the announcement; so one of the two sees the
+        // other.
         fence(Ordering::SeqCst);
     }
 

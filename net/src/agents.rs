@@ -1,8 +1,8 @@
-//! All agents, as the net cores know them: for the check before a submission, and as the place where
-//! each agent's permits live.
+//! All agents, as the net cores know them: for the check before a submission, and as the place
+//! where each agent's permits live.
 //!
-//! A change is kept durably first, then told to every shard, then seen here; one change at a time on
-//! the whole node, so that all shards end with the same definition.
+//! A change is kept durably first, then told to every shard, then seen here; one change at a time
+//! on the whole node, so that all shards end with the same definition.
 
 use crate::core::Core;
 use crate::problem::{Code, Problem};

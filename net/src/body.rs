@@ -1,7 +1,8 @@
 //! Bodies, in and out: as small as hyper lets them be.
 //!
-//! A request's body comes from a socket, or from a test. A response's body is one piece of bytes, or a
-//! stream that a task writes into; either way it keeps its connection busy until hyper has dropped it.
+//! A request's body comes from a socket, or from a test. A response's body is one piece of bytes,
+//! or a stream that a task writes into; either way it keeps its connection busy until hyper has
+//! dropped it.
 
 use crate::conn::InFlight;
 use bytes::Bytes;

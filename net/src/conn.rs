@@ -1,9 +1,9 @@
 //! One connection: what it is doing, told cheaply, so that one sweep can end those that dawdle.
 //!
-//! hyper's own header time-out also ends idle keep-alive connections and sets a timer for each request.
-//! Here a connection only notes in plain cells when it last changed what it does, by a coarse clock
-//! that the sweep moves; the sweep looks at all of them and orders an end. So a time-out may come one
-//! sweep late, and a request costs no timer.
+//! hyper's own header time-out also ends idle keep-alive connections and sets a timer for each
+//! request. Here a connection only notes in plain cells when it last changed what it does, by a
+//! coarse clock that the sweep moves; the sweep looks at all of them and orders an end. So a
+//! time-out may come one sweep late, and a request costs no timer.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -247,8 +247,8 @@ impl From<TableFull> for Problem {
 impl From<NotSent> for Problem {
     fn from(not_sent: NotSent) -> Problem {
         match not_sent {
-            NotSent::Full(_) => Problem::new(Code::QueueFull, "the ring to the shard is full"),
-            NotSent::Gone(_) => Problem::new(Code::ShardHalted, "the shard has stopped"),
+            NotSent::Full => Problem::new(Code::QueueFull, "the ring to the shard is full"),
+            NotSent::Gone => Problem::new(Code::ShardHalted, "the shard has stopped"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Text of running model calls, from where it comes in to whoever watches the task's events.
 //!
-//! Nothing is kept: who does not listen misses it, and who is slow loses pieces. The whole answer is
-//! in the journal when the step ends.
+//! Nothing is kept: who does not listen misses it, and who is slow loses pieces. The whole answer
+//! is in the journal when the step ends.
 
 use no_engine::id::{Step, TaskId};
 use no_engine::map::Map;

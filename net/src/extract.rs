@@ -1,5 +1,5 @@
-//! What a handler takes out of a request: path, query, body, idempotency key, principal. Each failure
-//! is a problem that says which part was wrong.
+//! What a handler takes out of a request: path, query, body, idempotency key, principal. Each
+//! failure is a problem that says which part was wrong.
 
 use crate::body::InBody;
 use crate::core::Core;
@@ -142,7 +142,8 @@ impl Request {
     }
 }
 
-/// The key in a header: a structured-field string, as the draft says, or a bare token, as most send.
+/// The key in a header: a structured-field string, as the draft says, or a bare token, as most
+/// send.
 fn key_of(text: &str) -> Result<&str, &'static str> {
     let key = match text.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"').ok_or("the Idempotency-Key has no closing quote")?,

@@ -1,9 +1,9 @@
 //! nO's HTTP in and HTTP out.
 //!
 //! A net core is one pinned thread with a single-threaded runtime: it accepts, parses, authorises,
-//! limits and routes, and holds no task. In: `server` accepts, `route` finds the handler, `api` parses,
-//! asks a shard through `core` and renders with `render`; `pump` brings the shards' effects back to
-//! those who wait in `pending`. Out: `out` makes the calls that shards order.
+//! limits and routes, and holds no task. In: `server` accepts, `route` finds the handler, `api`
+//! parses, asks a shard through `core` and renders with `render`; `pump` brings the shards' effects
+//! back to those who wait in `pending`. Out: `out` makes the calls that shards order.
 //!
 //! Put together by [`NetCore`]; ops mounts its own routes on it.
 
@@ -29,6 +29,8 @@ pub mod route;
 pub mod server;
 pub mod shards;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod wire;
 

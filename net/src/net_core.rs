@@ -137,6 +137,13 @@ impl NetCore {
         NetCore { router, effects, sleeper, bell, ordered, net: parts.net }
     }
 
+    /// The table alone, for tests that play the shards themselves.
+    #[cfg(test)]
+    pub(crate) fn into_router(self) -> (Router, Rc<Core>) {
+        let core = self.core();
+        (self.router, core)
+    }
+
     /// The table of routes, for those of ops.
     pub fn router(&mut self) -> &mut Router {
         &mut self.router
@@ -162,8 +169,8 @@ impl NetCore {
 
     /// Serves until the orders say [`Phase::Stopping`] and what was under way is done.
     ///
-    /// To be awaited in a `LocalSet` on a current-thread runtime with time and I/O. The pump stops with
-    /// it: by then nobody waits for a shard any more.
+    /// To be awaited in a `LocalSet` on a current-thread runtime with time and I/O. The pump stops
+    /// with it: by then nobody waits for a shard any more.
     ///
     /// # Errors
     /// When the reactor does not take the listener or the eventfd.
@@ -208,5 +215,86 @@ async fn follow_intake(core: &Core, mut intake: watch::Receiver<Intake>, net: Ne
             // Who gives orders is gone; the phase's end says the same to the server.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pump::tests::{Eventfd, Nobody};
+    use crate::testing::{registry, silent_bell, task_of};
+    use no_engine::command::Answer;
+    use no_engine::doorbell::doorbell;
+    use no_engine::limits::RING_LEN;
+    use no_engine::ring::{Sender, ring};
+    use no_engine::task::State;
+    use rustix::event::{EventfdFlags, eventfd};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Ends every task at once, until the net core is gone.
+    fn shard(mut commands: Receiver<Command>, mut effects: Sender<Effect>) {
+        while !commands.is_abandoned() {
+            let Some(Command::Submit { reply, tasks, .. }) = commands.try_recv() else {
+                std::thread::yield_now();
+                continue;
+            };
+            let mut task = task_of(&tasks[0]);
+            task.state = State::Succeeded;
+            let answer = Answer::Task(Box::new(task));
+            assert!(effects.try_send(Effect::Reply { to: reply, answer }).is_ok());
+        }
+    }
+
+    /// The whole net core over a real socket, a real eventfd and a shard on a thread.
+    #[tokio::test]
+    async fn a_submission_goes_through_and_the_node_stops() {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("eventfd");
+        let waker = Eventfd(bell.try_clone().expect("a clone"));
+        let (to_net, sleeper) = doorbell(Box::new(waker));
+        let (normal, commands) = ring(RING_LEN, silent_bell());
+        let (reserved, _reserved) = ring(RING_LEN, silent_bell());
+        let (to_us, effects) = ring(RING_LEN, to_net.clone());
+        let (reads, _reader) = crate::reads::link(silent_bell(), to_net);
+        let shard = std::thread::spawn(move || shard(commands, to_us));
+        let (orders, ordered) = NetOrders::new();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let core = NetCore::new(NetCoreParts {
+            net: NetId(0),
+            shards: vec![ShardLink { lanes: Lanes { normal, reserved }, effects }],
+            partitions: 64,
+            reads,
+            sleeper,
+            bell,
+            agents: registry(),
+            stats: Arc::default(),
+            ordered,
+            verify: None,
+            seed: 1,
+        });
+        let run = core.run(listener, ServerLimits::default(), Box::new(Nobody));
+        let client = async {
+            let mut socket = tokio::net::TcpStream::connect(addr).await.expect("connects");
+            let body = r#"{"agent":"echo","input":1}"#;
+            let len = body.len();
+            let head = format!("POST /v1/tasks HTTP/1.1\r\ncontent-length: {len}\r\n\r\n");
+            let mut text = String::new();
+            for _ in 0..100 {
+                socket.write_all(format!("{head}{body}").as_bytes()).await.expect("writes");
+                let mut bytes = vec![0; 4_096];
+                let len = socket.read(&mut bytes).await.expect("reads");
+                text = String::from_utf8_lossy(&bytes[..len]).into_owned();
+                assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+            }
+            orders.set_phase(Phase::Stopping);
+            let mut rest = Vec::new();
+            socket.read_to_end(&mut rest).await.expect("closed");
+            text
+        };
+        let local = tokio::task::LocalSet::new();
+        let (ran, text) = local.run_until(async { tokio::join!(run, client) }).await;
+        ran.expect("ran to its end");
+        assert!(text.contains(r#""state":"succeeded""#));
+        shard.join().expect("no panic");
     }
 }

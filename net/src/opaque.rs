@@ -1,12 +1,13 @@
-//! Opaque texts that clients carry back: cursors and leases. Base64url without padding, a version in
-//! front, a check byte behind, so that a text that was cut or typed is told from one of ours.
+//! Opaque texts that clients carry back: cursors and leases. Base64url without padding, a version
+//! in front, a check byte behind, so that a text that was cut or typed is told from one of ours.
 //!
 //! ```text
 //! list cursor   1 | task 16                                   | check
 //! steps cursor  2 | step 4 | event 4 | attempt 4              | check
 //! lease         3 | task 16 | attempt 4 | fence 8             | check
 //! ```
-//! The check is no signature: a lease is a right within its tenant, and the shard looks at the fence.
+//! The check is no signature: a lease is a right within its tenant, and the shard looks at the
+//! fence.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,8 +1,8 @@
 //! The bounded table of requests that wait for a shard: replies, offers and events find their way
 //! back by a token.
 //!
-//! A token is a place and the place's generation, so that a reply to somebody who has gone is dropped
-//! instead of reaching the next one in that place. No allocation for a plain request.
+//! A token is a place and the place's generation, so that a reply to somebody who has gone is
+//! dropped instead of reaching the next one in that place. No allocation for a plain request.
 
 use no_engine::command::Answer;
 use no_engine::event::Record;

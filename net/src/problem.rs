@@ -1,7 +1,8 @@
 //! Why a request was not done, as RFC 9457 problem+json with a stable `code`.
 //!
-//! One exhaustive match turns a shard's refusal into a problem, so that a new refusal does not compile
-//! until somebody has thought of its status. What goes wrong on our side is told to the log alone.
+//! One exhaustive match turns a shard's refusal into a problem, so that a new refusal does not
+//! compile until somebody has thought of its status. What goes wrong on our side is told to the log
+//! alone.
 
 use crate::body::OutBody;
 use crate::json::{push_str, push_u64};

@@ -73,7 +73,7 @@ impl Pump {
             }
             sleeper.announce();
             if effects.iter().all(Receiver::is_empty) && reads.is_idle() {
-                await_bell(&bell, is_kept).await?;
+                await_bell(&bell, &shards, is_kept).await?;
             }
             sleeper.cancel();
         }
@@ -97,15 +97,16 @@ fn hand_on(effect: Effect, pending: &Pending, outside: &dyn Outside) {
 }
 
 /// Returns when the bell was rung, or soon when something waits for room in a ring.
-async fn await_bell(bell: &AsyncFd<OwnedFd>, is_kept: bool) -> io::Result<()> {
-    if is_kept {
-        let soon = tokio::time::sleep(Duration::from_millis(RETRY_MS));
-        tokio::select! {
-            rung = drain(bell) => rung,
-            () = soon => Ok(()),
+async fn await_bell(bell: &AsyncFd<OwnedFd>, shards: &Shards, is_kept: bool) -> io::Result<()> {
+    let kept = async {
+        if !is_kept {
+            shards.kept().await;
         }
-    } else {
-        drain(bell).await
+        tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+    };
+    tokio::select! {
+        rung = drain(bell) => rung,
+        () = kept => Ok(()),
     }
 }
 
@@ -118,5 +119,98 @@ async fn drain(bell: &AsyncFd<OwnedFd>) -> io::Result<()> {
             Ok(())
         }
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::reads::link;
+    use crate::shards::Lanes;
+    use crate::testing::silent_bell;
+    use no_engine::command::{Answer, Command};
+    use no_engine::doorbell::doorbell;
+    use no_engine::id::{NetId, ShardId};
+    use no_engine::port::Wake;
+    use no_engine::ring::ring;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    /// Wakes through an eventfd, as the real one does.
+    pub(crate) struct Eventfd(pub(crate) OwnedFd);
+
+    impl Wake for Eventfd {
+        fn wake(&self) {
+            let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Makes no calls.
+    pub(crate) struct Nobody;
+
+    impl Outside for Nobody {
+        fn call(&self, _: Box<Call>) {}
+        fn abort(&self, _: TaskId, _: Fence) {}
+    }
+
+    /// A shard on its own thread that answers each request, through a real eventfd.
+    #[tokio::test]
+    async fn what_a_shard_sends_reaches_who_waits_and_nothing_is_lost() {
+        const ROUNDS: u64 = 200;
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("eventfd");
+        let waker = Eventfd(bell.try_clone().expect("a clone"));
+        let (to_net, sleeper) = doorbell(Box::new(waker));
+        let (to_shard, mut commands) = ring(4, silent_bell());
+        let (reserved, mut outcomes) = ring(1, silent_bell());
+        let (mut effects, from_shard) = ring(4, to_net.clone());
+        let (reads, _reader) = link(silent_bell(), to_net);
+        let shard = std::thread::spawn(move || {
+            let (mut answered, mut outcome_count) = (0, 0);
+            while answered < ROUNDS || outcome_count < 10 {
+                if let Some(Command::Stats { reply }) = commands.try_recv() {
+                    let mut reply = Effect::Reply { to: reply, answer: Answer::Count(answered) };
+                    while let Err(no_engine::ring::Full(back)) = effects.try_send(reply) {
+                        reply = back;
+                    }
+                    answered += 1;
+                }
+                outcome_count += u64::from(outcomes.try_recv().is_some());
+                std::thread::yield_now();
+            }
+        });
+        // `Stats` is reserved; the lanes are crossed so that the small ring is for outcomes.
+        let lanes = Lanes { normal: reserved, reserved: to_shard };
+        let shards = Rc::new(Shards::new(vec![lanes], 1));
+        let pending = Pending::new(NetId(0), 8);
+        let pump = Pump {
+            effects: vec![from_shard],
+            pending: Rc::clone(&pending),
+            shards: Rc::clone(&shards),
+            reads,
+            outside: Box::new(Nobody),
+            sleeper,
+            bell,
+        };
+        let ask = async {
+            let reply_to = pending.open().expect("room").reply_to();
+            for _ in 0..10 {
+                // Ten for a ring of one place: nine are kept and sent later.
+                let task = TaskId::new(0, 0, no_engine::id::PartitionId(0));
+                shards.send_surely(ShardId(0), Command::Unwatch { reply: reply_to, task });
+            }
+            for round in 0..ROUNDS {
+                let ticket = pending.open().expect("room");
+                let reply = ticket.reply_to();
+                shards.send_surely(ShardId(0), Command::Stats { reply });
+                assert!(matches!(ticket.answer().await, Answer::Count(n) if n == round));
+            }
+            while shards.flush() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            stopped = pump.run() => panic!("the pump stopped: {stopped:?}"),
+            () = ask => {}
+        }
+        shard.join().expect("the shard ends");
     }
 }

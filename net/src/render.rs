@@ -12,8 +12,8 @@ use no_engine::id::TaskId;
 use no_engine::payload::Payload;
 use no_engine::task::{Task, TaskError, Usage, Waiting};
 
-/// Largest answer that a list or a page of steps is filled to, in bytes, unless its first item alone
-/// is larger.
+/// Largest answer that a list or a page of steps is filled to, in bytes, unless its first item
+/// alone is larger.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A JSON response.
@@ -201,4 +201,72 @@ fn push_tags(out: &mut Vec<u8>, tags: &[Box<str>]) {
         push_str(out, tag);
     }
     out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{AT, late, task_of};
+    use expect_test::{Expect, expect};
+    use no_engine::agent::definition::Budget;
+    use no_engine::id::{Attempt, PartitionId};
+    use no_engine::task::{NewTask, State, WaitReason};
+
+    fn new() -> NewTask {
+        NewTask {
+            id: TaskId::new(AT.0, 42, PartitionId(7)),
+            agent: "helper".into(),
+            tenant: "t".into(),
+            input: Payload::inline(b"{\"q\": 1}"),
+            priority: 5,
+            fairness_key: None,
+            tags: None,
+            run_at: None,
+            timeout_ms: None,
+            deadline: None,
+            max_attempts: None,
+            budget: Budget::default(),
+            key: None,
+        }
+    }
+
+    fn check(task: &Task, expected: Expect) {
+        let mut out = Vec::new();
+        push_task(&mut out, task);
+        let value: serde_json::Value = serde_json::from_slice(&out).expect("valid JSON");
+        assert_eq!(value["id"], task.id.to_string());
+        expected.assert_eq(&String::from_utf8_lossy(&out));
+    }
+
+    #[test]
+    fn a_new_task_has_every_field() {
+        check(
+            &task_of(&new()),
+            expect![[
+                r#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"helper","state":"queued","input":{"q": 1},"output":null,"error":null,"waiting":null,"attempt":0,"max_attempts":3,"priority":5,"fairness_key":null,"tags":[],"tenant":"t","usage":{"iterations":0,"input_tokens":0,"output_tokens":0,"cost_usd":0},"created_at":"2025-11-25T02:38:49.007Z","run_at":"2025-11-25T02:38:49.007Z","started_at":null,"ended_at":null}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn a_task_with_everything() {
+        let mut task = task_of(&new());
+        task.state = State::Waiting;
+        task.output = Some(Payload::inline(b"[]"));
+        task.error = Some(late().into());
+        let (name, until) = (Some("search".into()), Some(AT + 1));
+        task.waiting = Some(Box::new(Waiting { reason: WaitReason::Timer, name, until }));
+        task.attempt = Attempt(2);
+        task.fairness_key = Some("a\"b".into());
+        task.tags = Some(vec!["x".into(), "y".into()].into());
+        task.usage =
+            Usage { iterations: 1, input_tokens: 2, output_tokens: 3, cost_micro_usd: 1_250_000 };
+        (task.started_at, task.ended_at) = (Some(AT), Some(AT + 5));
+        check(
+            &task,
+            expect![[
+                r#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"helper","state":"waiting","input":{"q": 1},"output":[],"error":{"code":"timeout","message":"late","retryable":true},"waiting":{"reason":"timer","name":"search","until":"2025-11-25T02:38:49.008Z"},"attempt":2,"max_attempts":3,"priority":5,"fairness_key":"a\"b","tags":["x","y"],"tenant":"t","usage":{"iterations":1,"input_tokens":2,"output_tokens":3,"cost_usd":1.25},"created_at":"2025-11-25T02:38:49.007Z","run_at":"2025-11-25T02:38:49.007Z","started_at":"2025-11-25T02:38:49.007Z","ended_at":"2025-11-25T02:38:49.012Z"}"#
+            ]],
+        );
+    }
 }

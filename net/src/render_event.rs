@@ -5,8 +5,8 @@
 //! event: step_ended
 //! data: {"n":3,"at":"…","event":"step_ended","step":1,…}
 //! ```
-//! The stored form of an event is for ever and ours alone; this one is for clients, and shows neither
-//! fences nor hashes.
+//! The stored form of an event is for ever and ours alone; this one is for clients, and shows
+//! neither fences nor hashes.
 
 use crate::deltas::Delta;
 use crate::json::{push_opt_str, push_str, push_u64, push_value};
@@ -49,8 +49,8 @@ pub fn push_delta_frame(out: &mut Vec<u8>, delta: &Delta) {
     out.extend_from_slice(b"}\n\n");
 }
 
-/// A payload may have line ends between its tokens, where any white space does as well; a frame must
-/// not.
+/// A payload may have line ends between its tokens, where any white space does as well; a frame
+/// must not.
 fn flatten(data: &mut [u8]) {
     for byte in data {
         if matches!(byte, b'\n' | b'\r') {
@@ -98,29 +98,8 @@ fn push_fields(out: &mut Vec<u8>, record: &Record, payload: Option<&Payload>) {
             push_key(out, "attempt");
             push_u64(out, u64::from(attempt.0));
         }
-        Event::StepStarted { step, kind, name, until, .. } => {
-            push_step(out, *step);
-            push_key(out, "kind");
-            push_str(out, kind.name());
-            push_key(out, "name");
-            push_str(out, name);
-            push_key(out, "input");
-            push_payload(out, payload);
-            push_key(out, "until");
-            push_opt_time(out, *until);
-        }
-        Event::StepEnded { step, kind, name, usage, call_id, .. } => {
-            push_step(out, *step);
-            push_key(out, "kind");
-            push_str(out, kind.name());
-            push_key(out, "name");
-            push_str(out, name);
-            push_key(out, "call_id");
-            push_opt_str(out, call_id.as_deref());
-            push_key(out, "output");
-            push_payload(out, payload);
-            push_key(out, "usage");
-            push_usage(out, usage);
+        Event::StepStarted { .. } | Event::StepEnded { .. } => {
+            push_step_fields(out, &record.event, payload);
         }
         Event::StepFailed { step, error } => {
             push_step(out, *step);
@@ -155,6 +134,37 @@ fn push_fields(out: &mut Vec<u8>, record: &Record, payload: Option<&Payload>) {
         | Event::Cancelled
         | Event::Retried { .. }
         | Event::Removed => {}
+    }
+}
+
+/// The fields of a step's begin and end.
+fn push_step_fields(out: &mut Vec<u8>, event: &Event, payload: Option<&Payload>) {
+    match event {
+        Event::StepStarted { step, kind, name, until, .. } => {
+            push_step(out, *step);
+            push_key(out, "kind");
+            push_str(out, kind.name());
+            push_key(out, "name");
+            push_str(out, name);
+            push_key(out, "input");
+            push_payload(out, payload);
+            push_key(out, "until");
+            push_opt_time(out, *until);
+        }
+        Event::StepEnded { step, kind, name, usage, call_id, .. } => {
+            push_step(out, *step);
+            push_key(out, "kind");
+            push_str(out, kind.name());
+            push_key(out, "name");
+            push_str(out, name);
+            push_key(out, "call_id");
+            push_opt_str(out, call_id.as_deref());
+            push_key(out, "output");
+            push_payload(out, payload);
+            push_key(out, "usage");
+            push_usage(out, usage);
+        }
+        _ => {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! The table of routes, and what happens to a request before and after its handler: look-up, method,
-//! token, permission; then the count, the latency and the problem body.
+//! The table of routes, and what happens to a request before and after its handler: look-up,
+//! method, token, permission; then the count, the latency and the problem body.
 
 use crate::body::{InBody, OutBody};
 use crate::core::Core;

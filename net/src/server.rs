@@ -1,7 +1,7 @@
 //! The accept loop: connections, their limits and time-outs, and the drain.
 //!
-//! One listener, HTTP/1.1 with keep-alive and pipelining or HTTP/2 by prior knowledge: the first bytes
-//! tell which. Everything here runs on the net core's one thread.
+//! One listener, HTTP/1.1 with keep-alive and pipelining or HTTP/2 by prior knowledge: the first
+//! bytes tell which. Everything here runs on the net core's one thread.
 
 use crate::body::{InBody, OutBody};
 use crate::conn::{Coarse, ConnState, Io, Order, Patience};
@@ -20,6 +20,7 @@ use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -36,11 +37,27 @@ const SWEEP_MS: u64 = 500;
 /// Wait after an accept that failed for want of file handles, in ms.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
+/// Longest time in which what a client still sends is thrown away before its connection closes, in
+/// ms.
+const LINGER_MS_MAX: u64 = 500;
+
 /// What a client gets that finds [`CONNECTIONS_MAX`] before it.
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
-connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 103\r\n\r\n\
+connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 100\r\n\r\n\
 {\"type\":\"urn:no:problem:queue_full\",\"title\":\"Too many connections\",\"status\":503,\
 \"code\":\"queue_full\"}";
+
+/// What a client gets whose head is no HTTP.
+const MALFORMED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+content-type: application/problem+json\r\ncontent-length: 106\r\n\r\n\
+{\"type\":\"urn:no:problem:bad_request\",\"title\":\"The request is malformed\",\"status\":400,\
+\"code\":\"bad_request\"}";
+
+/// What a client gets whose head is larger than [`HEAD_BYTES_MAX`], or has more than 100 headers.
+const HEAD_TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\
+connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 99\r\n\r\n\
+{\"type\":\"urn:no:problem:too_large\",\"title\":\"The head is too large\",\"status\":431,\
+\"code\":\"too_large\"}";
 
 /// How HTTP/2 begins (RFC 9113, 3.4); no HTTP/1 method begins like this.
 const PREFACE: &[u8] = b"PRI ";
@@ -184,41 +201,60 @@ async fn connection(
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .serve_connection(io, service);
         let mut conn = pin!(conn);
-        drive(&state, conn.as_mut(), |conn| conn.graceful_shutdown()).await;
-    } else {
-        let conn = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_header_size(HEAD_BYTES_MAX)
-            .pipeline_flush(true)
-            .serve_connection(io, service);
-        let mut conn = pin!(conn);
-        drive(&state, conn.as_mut(), |conn| conn.graceful_shutdown()).await;
-    }
-}
-
-/// Polls a connection to its end, or until it is ordered to close.
-async fn drive<C>(state: &ConnState, mut conn: Pin<&mut C>, finish: impl Fn(Pin<&mut C>))
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut is_finishing = false;
-    poll_fn(|cx| {
-        match state.poll_order(cx) {
-            Order::Go => {}
-            Order::Finish if is_finishing => {}
-            Order::Finish => {
-                is_finishing = true;
-                finish(conn.as_mut());
-            }
-            Order::Close => return Poll::Ready(()),
-        }
-        conn.as_mut().poll(cx).map(|result| {
-            if let Err(error) = result {
-                tracing::debug!(target: "http", %error, "a connection ended");
+        let mut is_finishing = false;
+        let _ = poll_fn(|cx| match state.poll_order(cx) {
+            Order::Close => Poll::Ready(Ok(())),
+            order => {
+                if order == Order::Finish && !std::mem::replace(&mut is_finishing, true) {
+                    conn.as_mut().graceful_shutdown();
+                }
+                conn.as_mut().poll(cx)
             }
         })
-    })
-    .await;
+        .await;
+        return;
+    }
+    let mut conn = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_header_size(HEAD_BYTES_MAX)
+        .pipeline_flush(true)
+        .serve_connection(io, service);
+    let mut is_finishing = false;
+    let end = poll_fn(|cx| match state.poll_order(cx) {
+        Order::Close => Poll::Ready(None),
+        order => {
+            if order == Order::Finish && !std::mem::replace(&mut is_finishing, true) {
+                Pin::new(&mut conn).graceful_shutdown();
+            }
+            conn.poll_without_shutdown(cx).map(Some)
+        }
+    });
+    let Some(end) = end.await else { return };
+    close(conn.into_parts().io.into_inner().socket, end).await;
+}
+
+/// Closes an HTTP/1.1 connection so that the client can read what it was sent: a socket closed with
+/// bytes unread resets, and the last answer may be lost with it. So they are read, for a while.
+///
+/// A head that is no HTTP or too large is answered here: hyper does so itself, but with pipelined
+/// answers gathered it ends before it has written them.
+async fn close(mut socket: TcpStream, end: hyper::Result<()>) {
+    if let Err(error) = &end {
+        tracing::debug!(target: "http", %error, "a connection ended");
+        let answer = match (error.is_parse(), error.is_parse_too_large()) {
+            (false, _) => &[],
+            (true, false) => MALFORMED,
+            (true, true) => HEAD_TOO_LARGE,
+        };
+        let _ = socket.try_write(answer);
+    }
+    let linger = async {
+        socket.shutdown().await?;
+        let mut unread = [0_u8; 4_096];
+        while 0 < socket.read(&mut unread).await? {}
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(LINGER_MS_MAX), linger).await;
 }
 
 /// Looks at the first bytes without taking them; `None` when none come, or we are ordered to close.

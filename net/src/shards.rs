@@ -1,8 +1,9 @@
-//! The sending side of the links to the shards: two lanes each, and a queue for what must not be lost.
+//! The sending side of the links to the shards: two lanes each, and a queue for what must not be
+//! lost.
 //!
 //! A request that finds its lane full is refused, and that is the answer. What a shard has been
-//! promised (an outcome it ordered, the end of a wait that it holds) is kept here instead and sent by
-//! the pump once there is room; there is never more of it than calls and waits under way.
+//! promised (an outcome it ordered, the end of a wait that it holds) is kept here instead and sent
+//! by the pump once there is room; there is never more of it than calls and waits under way.
 
 use no_engine::command::Command;
 use no_engine::control;
@@ -10,6 +11,7 @@ use no_engine::id::{PartitionId, ShardId, TaskId};
 use no_engine::ring::{Full, Sender};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use tokio::sync::Notify;
 
 /// The two lanes to one shard.
 pub struct Lanes {
@@ -29,15 +31,17 @@ struct Link {
 pub struct Shards {
     links: Vec<Link>,
     partitions: u16,
+    /// Rung when something is kept, as the pump may be asleep by then.
+    has_kept: Notify,
 }
 
-/// Why a command was not sent.
-#[derive(Debug)]
+/// Why a command was not sent. It is dropped: whoever asked is told, and asks again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotSent {
     /// The lane is full.
-    Full(Command),
+    Full,
     /// The shard's thread is gone.
-    Gone(Command),
+    Gone,
 }
 
 impl Shards {
@@ -53,7 +57,7 @@ impl Shards {
             kept: RefCell::default(),
             full: Cell::new(0),
         };
-        Shards { links: lanes.into_iter().map(link).collect(), partitions }
+        Shards { links: lanes.into_iter().map(link).collect(), partitions, has_kept: Notify::new() }
     }
 
     /// How many there are.
@@ -103,20 +107,18 @@ impl Shards {
         self.links[usize::from(shard.0)].full.get()
     }
 
-    /// Sends on the command's lane, or hands it back.
+    /// Sends on the command's lane, or not at all.
     ///
     /// # Errors
-    /// [`NotSent`] with the command.
+    /// [`NotSent`].
     pub fn try_send(&self, shard: ShardId, command: Command) -> Result<(), NotSent> {
         let link = &self.links[usize::from(shard.0)];
         match link.try_send(command) {
             Ok(()) => Ok(()),
-            Err(Full(command)) if link.lanes.borrow().normal.is_abandoned() => {
-                Err(NotSent::Gone(command))
-            }
-            Err(Full(command)) => {
+            Err(_) if link.lanes.borrow().normal.is_abandoned() => Err(NotSent::Gone),
+            Err(_) => {
                 link.full.set(link.full.get() + 1);
-                Err(NotSent::Full(command))
+                Err(NotSent::Full)
             }
         }
     }
@@ -129,6 +131,7 @@ impl Shards {
             kept.push_back(command);
         } else if let Err(Full(command)) = link.try_send(command) {
             kept.push_back(command);
+            self.has_kept.notify_one();
         }
     }
 
@@ -141,6 +144,11 @@ impl Shards {
         if let Some(shard) = self.of_task(*task) {
             self.send_surely(shard, outcome);
         }
+    }
+
+    /// Returns once something has been kept since the last time.
+    pub async fn kept(&self) {
+        self.has_kept.notified().await;
     }
 
     /// Sends what was kept as far as there is room; whether something is still kept.
@@ -166,6 +174,7 @@ impl Shards {
 }
 
 impl Link {
+    #[expect(clippy::result_large_err, reason = "a full ring gives the command back")]
     fn try_send(&self, command: Command) -> Result<(), Full<Command>> {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.normal.is_abandoned() {

@@ -1,4 +1,5 @@
-//! The net core's own figures: requests by route and status, their latency, and how many are under way.
+//! The net core's own figures: requests by route and status, their latency, and how many are under
+//! way.
 //!
 //! One writer, the net core; read by whoever shows them. Relaxed loads and stores on the writer's
 //! side, so that a count costs no locked instruction. Latencies fall into buckets by powers of two.
@@ -12,8 +13,8 @@ pub const STATUSES: [u16; 24] = [
     200, 201, 202, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500,
     501, 502, 503, 507, 0,
 ];
-/// Buckets of a latency: the first holds up to 32 µs, each further one twice the one before, and the
-/// last all that is longer than about 67 s.
+/// Buckets of a latency: the first holds up to 32 µs, each further one twice the one before, and
+/// the last all that is longer than about 67 s.
 pub const LATENCY_BUCKETS: usize = 23;
 /// The upper bound of the first bucket, in µs.
 const FIRST_US: u64 = 32;

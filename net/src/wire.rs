@@ -1,7 +1,7 @@
 //! What clients send, and how it becomes what the engine takes.
 //!
-//! The common case is parsed once, with borrowed strings and an unparsed input. Only what was refused
-//! is parsed again with its path tracked, to give the JSON pointer of the fault.
+//! The common case is parsed once, with borrowed strings and an unparsed input. Only what was
+//! refused is parsed again with its path tracked, to give the JSON pointer of the fault.
 
 use crate::core::Core;
 use crate::extract::check_name;
@@ -58,15 +58,27 @@ pub struct Batch<'a> {
     pub tasks: Vec<&'a RawValue>,
 }
 
-/// Parses a body.
+/// Parses a body that is one JSON object.
 ///
 /// # Errors
 /// 400 for what is no JSON, 422 with a pointer for what does not fit.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     match serde_json::from_slice(body) {
+        // Serde would take an array for a struct, its fields in order; that is no form of ours.
+        Ok(_) if !body.trim_ascii_start().starts_with(b"{") => {
+            Err(Problem::invalid("", "must be an object"))
+        }
         Ok(value) => Ok(value),
         Err(error) => Err(fault_of::<T>(body, &error)),
     }
+}
+
+/// Parses a body that is one JSON array, each item to be parsed by itself.
+///
+/// # Errors
+/// 400 for what is no JSON array.
+pub fn parse_array(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
+    serde_json::from_slice(body).map_err(|error| fault_of::<Vec<&RawValue>>(body, &error))
 }
 
 fn fault_of<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> Problem {
@@ -90,8 +102,10 @@ fn fault_of<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -
     let said = fault.inner().to_string();
     for kind in ["missing field `", "unknown field `", "duplicate field `"] {
         if let Some(name) = said.strip_prefix(kind).and_then(|rest| rest.split('`').next()) {
-            if !pointer.ends_with(&format!("/{name}")) {
-                push_pointer(&mut pointer, name);
+            let mut token = String::new();
+            push_pointer(&mut token, name);
+            if !pointer.ends_with(&token) {
+                pointer += &token;
             }
         }
     }
@@ -263,6 +277,7 @@ mod tests {
             (r#"{"inner":{"n":1},"list":[{"n":1},{"n":300}]}"#, "/list/1/n"),
             (r#"{"inner":{"n":1,"n":1}}"#, "/inner/n"),
             (r#"[]"#, ""),
+            (r#"[{"n":1}]"#, ""),
         ] {
             let problem = parse::<Outer>(body.as_bytes()).expect_err(body);
             assert_eq!((problem.code, problem.pointer.as_deref()), (Code::Invalid, Some(expected)));

@@ -2,7 +2,7 @@
 //! with those of the net cores and the process, and writes them out.
 
 use crate::exposition::{Distribution, Format};
-use crate::metrics::{AuthCounts, HttpSeries, HttpStats, Snapshot};
+use crate::metrics::{AuthCounts, AuthTally, HttpSeries, HttpStats, Snapshot};
 use crate::process::ProcessReader;
 use crate::vitals::Vitals;
 use hyper::Method;
@@ -11,6 +11,7 @@ use no_auth::Permission;
 use no_engine::stats::ShardStats;
 use no_net::body::OutBody;
 use no_net::core::Core;
+use no_net::out::OutConfig;
 use no_net::route::{Access, Outcome, Response, Router, handler};
 use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES};
 use std::cell::RefCell;
@@ -24,6 +25,10 @@ pub struct Shown {
     pub vitals: Arc<Vitals>,
     /// What each net core counts.
     pub stats: Vec<Arc<stats::HttpStats>>,
+    /// What the token checks came to.
+    pub tally: Arc<AuthTally>,
+    /// Counts what the outbound guard refused.
+    pub out: OutConfig,
     /// Whether anybody may scrape.
     pub is_open: bool,
 }
@@ -63,13 +68,19 @@ impl Monitor {
             let shards = last.values().cloned().collect();
             let named = core.agents.all().into_iter().map(|(name, _)| name);
             let process = self.process.borrow_mut().read();
-            Snapshot::new(shards, named, http(&self.shown.stats), auth(core), process)
+            Snapshot::new(shards, named, http(&self.shown.stats), self.auth(), process)
         };
         let text = crate::exposition::render(&snapshot, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));
         let kind = HeaderValue::from_static(format.content_type());
         response.headers_mut().insert(CONTENT_TYPE, kind);
         Ok(response)
+    }
+}
+
+impl Monitor {
+    fn auth(&self) -> AuthCounts {
+        AuthCounts { outbound_refused: self.shown.out.refused(), ..self.shown.tally.counts() }
     }
 }
 
@@ -122,8 +133,4 @@ fn series(figures: RouteFigures) -> HttpSeries {
         by_status: counted.collect(),
         duration: Distribution { buckets, count: so_far, sum },
     }
-}
-
-fn auth(_: &Core) -> AuthCounts {
-    AuthCounts::default()
 }

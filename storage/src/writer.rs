@@ -64,8 +64,8 @@ pub enum Ended {
 /// Commits what comes in `batches` until their sender is gone and all is written.
 ///
 /// Whoever drops the sender should ring the sleeper's bell after it; otherwise the end is seen
-/// within
-/// `idle_pause`. `block` sleeps until the bell rings or the time is over, and may return early.
+/// within `idle_pause`. `block` sleeps until the bell rings or the time is over, and may return
+/// early.
 /// `clock` tells the wall time, for retention. Call from the journal's own thread.
 pub fn run<J: Finish>(
     journal: &mut J,

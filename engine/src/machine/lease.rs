@@ -51,7 +51,6 @@ impl Machine {
                 self.lease_waiters_len += 1;
             }
         }
-        // Whoever waits is told so as well: its next word is an offer.
         self.reply(ask.reply, Answer::Leases(grants));
     }
 

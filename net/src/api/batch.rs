@@ -85,52 +85,32 @@ async fn send(core: &Core, tenant: &str, news: Vec<Result<NewTask, Problem>>) ->
     }
     for (places, asked) in asked {
         match asked {
-            Ok(asked) => {
-                let results = results_of(asked.answer().await, places.len());
-                for (place, result) in places.into_iter().zip(results) {
-                    rows[place] = Some(row(core, tenant, result).await);
-                }
-            }
+            Ok(asked) => fill(core, tenant, &mut rows, &places, asked.answer().await).await,
             Err(problem) => fill_all(&mut rows, &places, &problem),
         }
     }
     rows
 }
 
-/// A shard's answer as one result for each of `len` tasks.
-fn results_of(answer: Answer, len: usize) -> Vec<Result<Box<Task>, Refused>> {
-    match answer {
-        Answer::Task(task) if len == 1 => vec![Ok(task)],
-        Answer::Many(results) if results.len() == len => {
-            results.into_iter().map(|result| result.map_err(Refused::Shard)).collect()
-        }
-        Answer::Refused(refusal) => vec![Err(Refused::Shard(refusal)); len],
-        _ => vec![Err(Refused::Strange); len],
+async fn fill(core: &Core, tenant: &str, rows: &mut [Row], places: &[usize], answer: Answer) {
+    let results = match answer {
+        Answer::Task(task) => vec![Ok(task)],
+        Answer::Refused(refusal) if places.len() == 1 => vec![Err(refusal)],
+        Answer::Many(results) => results,
+        Answer::Refused(refusal) => return fill_all(rows, places, &refusal.into()),
+        _ => Vec::new(),
+    };
+    if results.len() != places.len() {
+        let problem = Problem::internal("a shard answered another question");
+        return fill_all(rows, places, &problem);
     }
-}
-
-/// Why a shard did not take a task.
-#[derive(Clone)]
-enum Refused {
-    /// It said so.
-    Shard(Refusal),
-    /// It answered another question.
-    Strange,
-}
-
-async fn row(
-    core: &Core,
-    tenant: &str,
-    result: Result<Box<Task>, Refused>,
-) -> Result<Box<Task>, Problem> {
-    match result {
-        Ok(task) => Ok(task),
-        // Its key had made that task, which has ended since.
-        Err(Refused::Shard(Refusal::NotLive(known))) => {
-            read(core, tenant, known).await.map(Box::new)
-        }
-        Err(Refused::Shard(refusal)) => Err(refusal.into()),
-        Err(Refused::Strange) => Err(Problem::internal("a shard answered another question")),
+    for (place, result) in places.iter().zip(results) {
+        rows[*place] = Some(match result {
+            Ok(task) => Ok(task),
+            // The key had made a task that has ended: the store has it.
+            Err(Refusal::NotLive(first)) => read(core, tenant, first).await.map(Box::new),
+            Err(refusal) => Err(refusal.into()),
+        });
     }
 }
 

@@ -1,9 +1,9 @@
 //! A task's events as server-sent events: first what the store has, then what happens, each once.
 //!
 //! The subscription stands before the store is read, and the shard says after which event it began;
-//! so the store is read up to that one, and the live ones go on above it. An event's SSE `id` is its
-//! number in the journal, so a client that comes back with `Last-Event-ID` reads on where it was, also
-//! after a restart of nO.
+//! so the store is read up to that one, and the live ones go on above it. An event's SSE `id` is
+//! its number in the journal, so a client that comes back with `Last-Event-ID` reads on where it
+//! was, also after a restart of nO.
 
 use super::tasks::read;
 use crate::body::OutBody;
@@ -104,8 +104,8 @@ impl Stream {
         }
     }
 
-    /// Sends what the store has up to event `n`; whether the task's end was among it does not matter,
-    /// as the store has no more then.
+    /// Sends what the store has up to event `n`; whether the task's end was among it does not
+    /// matter, as the store has no more then.
     async fn history(&mut self, n: u32) -> Result<(), Over> {
         while self.after < n {
             let records = self.core.reads.events(self.id, self.after, EVENTS_PER_READ).await;

@@ -1,7 +1,7 @@
 //! The steps of a task, folded from its events.
 //!
-//! Steps are numbered from 1 without gaps, so a page is a window of numbers, and only that window is
-//! kept while the events pass by. A cursor remembers the event at which the next window begins.
+//! Steps are numbered from 1 without gaps, so a page is a window of numbers, and only that window
+//! is kept while the events pass by. A cursor remembers the event at which the next window begins.
 
 use super::list::{LIMIT, bad_cursor, push_next};
 use super::tasks::read;

@@ -37,8 +37,8 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
         asked.answer().await
     };
     let mut task = match answer {
-        // Its key had made that task, which has ended since.
-        Answer::Refused(Refusal::NotLive(known)) => read(core, &tenant, known).await?,
+        // The key had made a task that has ended: the store has it.
+        Answer::Refused(Refusal::NotLive(first)) => read(core, &tenant, first).await?,
         answer => task_of(answer)?,
     };
     if 0 < wait_ms && !task.state.is_ended() && !waits_at_once {

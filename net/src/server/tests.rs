@@ -1,1 +1,209 @@
+//! Over real sockets, on port 0, in virtual time.
 
+use super::*;
+use crate::core::Core;
+use crate::problem::Problem;
+use crate::render::json;
+use crate::route::{Access, handler};
+use crate::testing::World;
+use hyper::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A server with a route that answers at once and one that waits for as many ms as it is told.
+async fn with_server<Fut: Future<Output = ()>>(
+    limits: ServerLimits,
+    test: impl FnOnce(std::net::SocketAddr, Rc<Core>, Rc<World>) -> Fut,
+) {
+    let mut world = World::new(1);
+    let router = Rc::get_mut(&mut world.router).expect("nobody else has it");
+    router.mount(Method::GET, "/ping", Access::Open, handler(|_| async { Ok(pong()) }));
+    let slow = handler(|request| async move {
+        let ms = request.param().parse().map_err(|_| Problem::task_unknown())?;
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Ok(pong())
+    });
+    router.mount(Method::GET, "/slow/{ms}", Access::Open, slow);
+    let body = handler(|mut request| async move {
+        let body = request.json().await?;
+        Ok(json(StatusCode::OK, format!("{}", body.len()).into()))
+    });
+    router.mount(Method::POST, "/len", Access::Open, body);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let (router, core) = (Rc::clone(&world.router), Rc::clone(&world.core));
+    let (world, phase) = (Rc::new(world), core.phase.clone());
+    let serving = async {
+        let local = tokio::task::LocalSet::new();
+        let test = test(addr, core, Rc::clone(&world));
+        let served = local.run_until(async {
+            let serving = tokio::task::spawn_local(serve(listener, router, limits, phase));
+            test.await;
+            world.orders.set_phase(Phase::Stopping);
+            serving.await
+        });
+        served.await.expect("no panic").expect("served");
+    };
+    serving.await;
+}
+
+fn pong() -> Response {
+    json(StatusCode::OK, b"\"pong\"".to_vec())
+}
+
+async fn connect(addr: std::net::SocketAddr) -> TcpStream {
+    TcpStream::connect(addr).await.expect("connects")
+}
+
+/// Reads until the other side closes.
+async fn to_end(socket: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset after what was sent is an end as well.
+    let _ = socket.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn sent(addr: std::net::SocketAddr, bytes: &str) -> String {
+    let mut socket = connect(addr).await;
+    let _ = socket.write_all(bytes.as_bytes()).await;
+    to_end(&mut socket).await
+}
+
+/// Reads until as many answers have come.
+async fn answers(socket: &mut TcpStream, count: usize) -> String {
+    let mut text = String::new();
+    let mut bytes = [0_u8; 4_096];
+    while text.matches("\"pong\"").count() < count {
+        let len = socket.read(&mut bytes).await.expect("reads");
+        assert!(0 < len, "closed after {text}");
+        text += &String::from_utf8_lossy(&bytes[..len]);
+    }
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_heads_are_refused_and_closed() {
+    with_server(ServerLimits::default(), |addr, _, _| async move {
+        let many: String = (0..101).map(|i| format!("h{i}: x\r\n")).collect();
+        let long = "x".repeat(HEAD_BYTES_MAX);
+        for (request, expected) in [
+            ("NONSENSE\r\n\r\n".to_owned(), "HTTP/1.1 400"),
+            ("GET /ping HTTP/9\r\n\r\n".to_owned(), "HTTP/1.1 400"),
+            (format!("GET /ping HTTP/1.1\r\n{many}\r\n"), "HTTP/1.1 431"),
+            (format!("GET /ping HTTP/1.1\r\nx: {long}\r\n\r\n"), "HTTP/1.1 431"),
+            ("GET /ping HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "HTTP/1.1 200"),
+            ("GET /no HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "HTTP/1.1 404"),
+        ] {
+            let answer = sent(addr, &request).await;
+            let shown = &request[..request.len().min(40)];
+            assert!(answer.starts_with(expected), "{shown:?}: {answer:?}");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        }
+        let large = "POST /len HTTP/1.1\r\ncontent-length: 4194305\r\n\r\n";
+        assert!(sent(addr, large).await.starts_with("HTTP/1.1 413"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_may_be_pipelined() {
+    with_server(ServerLimits::default(), |addr, core, _| async move {
+        let mut socket = connect(addr).await;
+        let request = "GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
+        socket.write_all(request.repeat(16).as_bytes()).await.expect("writes");
+        answers(&mut socket, 16).await;
+        assert_eq!(core.stats.connections(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_by_prior_knowledge() {
+    with_server(ServerLimits::default(), |addr, _, _| async move {
+        let io = TokioIo::new(connect(addr).await);
+        let handshake = hyper::client::conn::http2::handshake(LocalExecutor, io).await;
+        let (mut sender, connection) = handshake.expect("speaks HTTP/2");
+        let connection = tokio::task::spawn_local(connection);
+        let request = hyper::Request::get("http://x/ping").body(OutBody::empty());
+        let response = sender.send_request(request.expect("a request")).await.expect("an answer");
+        assert_eq!((response.status().as_u16(), response.version()), (200, hyper::Version::HTTP_2));
+        drop((sender, response));
+        connection.abort();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_dawdle_are_closed() {
+    with_server(ServerLimits::default(), |addr, _, _| async move {
+        let took = |begun: Instant| begun.elapsed().as_secs();
+        let begun = Instant::now();
+        assert_eq!(sent(addr, "").await, "");
+        assert!(matches!(took(begun), 5..=6), "nothing sent: {}", took(begun));
+
+        let begun = Instant::now();
+        assert_eq!(sent(addr, "GET /ping HTTP/1.1\r\nhost:").await, "");
+        assert!(matches!(took(begun), 5..=6), "half a head: {}", took(begun));
+
+        let begun = Instant::now();
+        assert_eq!(sent(addr, "PR").await, "");
+        assert!(matches!(took(begun), 5..=6), "half a preface: {}", took(begun));
+
+        let begun = Instant::now();
+        let kept = sent(addr, "GET /ping HTTP/1.1\r\n\r\n").await;
+        assert!(kept.starts_with("HTTP/1.1 200"));
+        assert!(matches!(took(begun), 75..=76), "idle: {}", took(begun));
+
+        let begun = Instant::now();
+        let slow = sent(addr, "GET /slow/100000 HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        assert!(slow.starts_with("HTTP/1.1 200"), "a long poll is not idle");
+        assert!(100 <= took(begun));
+
+        let begun = Instant::now();
+        let dripping = "POST /len HTTP/1.1\r\ncontent-length: 10\r\n\r\n{";
+        assert!(sent(addr, dripping).await.starts_with("HTTP/1.1 408"));
+        assert!(30 <= took(begun));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_connections_are_refused_politely() {
+    let limits = ServerLimits { connections_max: 1, ..ServerLimits::default() };
+    with_server(limits, |addr, core, _| async move {
+        let mut first = connect(addr).await;
+        first.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+        answers(&mut first, 1).await;
+        let refused = sent(addr, "").await;
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+        let (head, body) = refused.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains("retry-after: 1"));
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert_eq!(core.stats.connections_refused(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_serves_what_is_open_and_finishes_what_is_under_way() {
+    with_server(ServerLimits::default(), |addr, core, world| async move {
+        let mut open = connect(addr).await;
+        open.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+        answers(&mut open, 1).await;
+        world.orders.set_phase(Phase::Draining);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(TcpStream::connect(addr).await.is_err(), "nothing new");
+        open.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+        answers(&mut open, 1).await;
+
+        open.write_all(b"GET /slow/1000 HTTP/1.1\r\n\r\n").await.expect("writes");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        world.orders.set_phase(Phase::Stopping);
+        let last = to_end(&mut open).await;
+        assert!(last.starts_with("HTTP/1.1 200") && last.contains("connection: close"), "{last}");
+        drop(open);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(core.stats.connections(), 0);
+    })
+    .await;
+}

@@ -5,12 +5,14 @@ use super::links::NetEnds;
 use super::outside::Outside;
 use super::shards::{pin, spawn};
 use crate::error::{Error, Result};
+use crate::metrics::AuthTally;
 use crate::vitals::Vitals;
 use crate::{demo, health, monitor};
 use no_auth::{KeySet, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
+use no_net::core::Verify;
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
 use no_net::server::ServerLimits;
@@ -44,9 +46,23 @@ pub(super) struct Plan {
     pub(super) reader_bell: Bell,
     pub(super) partitions: u16,
     pub(super) connections_max: usize,
+    pub(super) tally: Arc<AuthTally>,
+    pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
     pub(super) seed: u64,
     pub(super) extra: Extra,
+}
+
+impl Plan {
+    fn shown(&self) -> monitor::Shown {
+        monitor::Shown {
+            vitals: Arc::clone(&self.vitals),
+            stats: self.stats.clone(),
+            tally: Arc::clone(&self.tally),
+            out: self.out.clone(),
+            is_open: self.is_metrics_open,
+        }
+    }
 }
 
 /// The thread of one net core.
@@ -130,21 +146,16 @@ fn run(
         stats: Arc::clone(&plan.stats[usize::from(net.0)]),
         ordered: plan.ordered.clone(),
         verify: keys.map(|keys| {
-            let verifier = Verifier::new(keys);
-            let verify: no_net::core::Verify =
-                Box::new(move |token, now| verifier.verify(token, now));
+            let verify: Verify = Box::new(plan.tally.counted(Verifier::new(keys)));
             verify
         }),
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);
     health::mount(core.router(), &plan.vitals);
-    let shown = monitor::Shown {
-        vitals: Arc::clone(&plan.vitals),
-        stats: plan.stats.clone(),
-        is_open: plan.is_metrics_open,
-    };
-    monitor::mount(core.router(), shown);
+    if plan.is_prometheus_on {
+        monitor::mount(core.router(), plan.shown());
+    }
     if plan.extra == Extra::Demo {
         demo::mount(core.router());
     }

@@ -90,6 +90,8 @@ impl Node {
             reader_bell: reader_bell.clone(),
             partitions: engine.partitions,
             connections_max: config.service.connections_max,
+            tally: Arc::default(),
+            is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,
             seed,
             extra,

@@ -133,8 +133,8 @@ impl SqliteJournal {
     }
 
     /// Bounds the file to so many pages of 8 KiB: a full disk for tests.
-    #[doc(hidden)]
-    pub fn set_pages_max(&self, pages: u32) -> Result<(), Error> {
+    #[cfg(test)]
+    pub(crate) fn set_pages_max(&self, pages: u32) -> Result<(), Error> {
         let sql = format!("PRAGMA max_page_count = {pages}");
         let done = self.db.query_row(&sql, [], |_| Ok(()));
         done.map_err(|source| Error::of_sqlite(&self.path, source))
@@ -165,6 +165,9 @@ impl SqliteJournal {
         // SQLite has rolled back by itself after some errors; then there is no transaction.
         if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
             error = CommitError::Failed(format!("{error}, and could not be rolled back"));
+        }
+        if let CommitError::Failed(why) = &mut error {
+            *why = format!("{}: {why}", self.path.display());
         }
         match &error {
             // The next try copies the log into the file first: then the log's own room is free.

@@ -173,7 +173,8 @@ enum Waited {
     InVain,
 }
 
-/// Has every shard remember us, and waits for the first offer. Dropping what was asked takes it back.
+/// Has every shard remember us, and waits for the first offer. Dropping what was asked takes it
+/// back.
 async fn wait(core: &Core, wanted: &Wanted, deadline: Instant) -> Result<Waited, Problem> {
     let mut waiting = Vec::with_capacity(usize::from(core.shards.len()));
     for shard in core.shards.all() {

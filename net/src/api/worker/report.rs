@@ -25,6 +25,8 @@ use std::sync::Arc;
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 type Parsed = Result<(Holder, Report), Problem>;
+/// The reports for one shard, and their places among all.
+type ForShard = (Vec<usize>, Vec<(Holder, Report)>);
 type Row = Option<Result<Reported, Problem>>;
 
 /// `POST /v1/worker/heartbeat`: `{"cancelled":bool,"expires_at":…}`.
@@ -139,7 +141,7 @@ async fn report(mut request: Request, parse: impl Fn(&[u8]) -> Parsed) -> Outcom
         body.push(b'}');
         return Ok(json(StatusCode::OK, body));
     }
-    let items: Vec<&RawValue> = wire::parse(&body)?;
+    let items = wire::parse_array(&body)?;
     if BATCH_TASKS_MAX < items.len() {
         return Err(Problem::new(Code::TooLarge, "at most 1000 reports at once"));
     }
@@ -153,7 +155,7 @@ async fn report(mut request: Request, parse: impl Fn(&[u8]) -> Parsed) -> Outcom
 /// Reports to each shard what is its, and gathers the rows in order.
 async fn send(core: &Core, tenant: &Arc<str>, parsed: Vec<Parsed>) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::with_capacity(parsed.len());
-    let mut by_shard: Vec<(Vec<usize>, Vec<(Holder, Report)>)> = Vec::new();
+    let mut by_shard: Vec<ForShard> = Vec::new();
     by_shard.resize_with(usize::from(core.shards.len()), Default::default);
     for (i, parsed) in parsed.into_iter().enumerate() {
         let routed = parsed.and_then(|report| Ok((core.shard_of(report.0.task)?, report)));

@@ -129,7 +129,8 @@ fn what_cannot_be_read_back_is_not_acknowledged() {
     let mut journal = store.journal(ShardId(0)).expect("a journal");
     let (first, task) = submitted(id(0), &large('x').stored());
     let batch = samples::batch(1, vec![first], &[(&task, true)]);
-    assert!(matches!(journal.commit(&[batch]), Err(CommitError::Failed(_))));
+    let Err(CommitError::Failed(why)) = journal.commit(&[batch]) else { panic!("it has no bytes") };
+    assert!(why.contains("shard-000.db: a large payload of task"), "{why}");
     // And nothing ever after.
     assert!(matches!(journal.commit(&[Batch::default()]), Err(CommitError::Failed(_))));
     assert!(matches!(journal.tidy(Millis(1)), Err(CommitError::Failed(_))));
