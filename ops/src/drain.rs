@@ -47,21 +47,43 @@ enum Reason {
     NetCoreGone,
 }
 
-/// Watches until there is a reason to stop, then drains within `timeout`.
-///
-/// # Errors
-/// [`Error::Disk`] when a journal failed; a net core's error.
-pub fn run(parts: Parts, timeout: Duration) -> Result<()> {
-    let failed = |source| Error::File { path: "the signal handler".into(), source };
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let reason = runtime.block_on(async {
-        let mut signals = Signals::new().map_err(failed)?;
-        let reason = watch(&parts, &mut signals).await;
-        tracing::info!(target: "shutdown", ?reason, "draining");
-        drain(&parts, &mut signals, timeout).await;
-        Ok::<_, Error>(reason)
-    })?;
-    stop(parts, reason)
+/// What listens for signals. Made before a node says that it is ready: whoever has read that may
+/// send one at once, and it must drain.
+pub struct Watch {
+    runtime: runtime::Runtime,
+    signals: Signals,
+}
+
+impl Watch {
+    /// Takes SIGTERM and SIGINT from here on.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn new() -> Result<Watch> {
+        let failed = |source| Error::File { path: "the signal handler".into(), source };
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(failed)?;
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::new().map_err(failed)?
+        };
+        Ok(Watch { runtime, signals })
+    }
+
+    /// Watches until there is a reason to stop, then drains within `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a journal failed; a net core's error.
+    pub fn run(self, parts: Parts, timeout: Duration) -> Result<()> {
+        let Watch { runtime, mut signals } = self;
+        let reason = runtime.block_on(async {
+            let reason = watch(&parts, &mut signals).await;
+            tracing::info!(target: "shutdown", ?reason, "draining");
+            drain(&parts, &mut signals, timeout).await;
+            reason
+        });
+        stop(parts, reason)
+    }
 }
 
 struct Signals {

@@ -16,6 +16,7 @@ use crate::render::{
 use crate::route::Outcome;
 use crate::time::{push_opt_time, push_time};
 use hyper::StatusCode;
+use no_engine::agent::definition::ToolEffect;
 use no_engine::agent::state::StepKind;
 use no_engine::event::{Event, Record};
 use no_engine::id::TaskId;
@@ -43,6 +44,25 @@ pub(super) struct StepView {
     ended_at: Option<Millis>,
     first_event: u32,
     first_attempt: u32,
+    effect: ToolEffect,
+    /// The task became a dead letter while it ran.
+    is_cut_off: bool,
+}
+
+impl StepView {
+    /// Nobody waits for the call any more: it is made again, or its outcome is unknown. A timer goes on.
+    fn interrupt(&mut self) {
+        self.state = match (self.kind, self.effect) {
+            (StepKind::Timer, _) => "running",
+            (_, ToolEffect::Unsafe) => "outcome_unknown",
+            (_, ToolEffect::Pure | ToolEffect::Idempotent) => "planned",
+        };
+    }
+
+    fn end(&mut self, state: &'static str, at: Millis) {
+        self.state = state;
+        self.ended_at = Some(at);
+    }
 }
 
 /// Folds events into the steps of one window.
@@ -71,9 +91,10 @@ impl Fold {
     pub(super) fn take(&mut self, record: &Record) {
         match &*record.event {
             Event::Started { attempt, .. } => self.attempt = attempt.0,
-            Event::StepStarted { step, kind, name, input, .. } => {
+            Event::StepStarted { step, kind, name, input, effect, .. } => {
                 if let Some(view) = self.view(record, step.0, *kind, name) {
                     view.state = "running";
+                    view.effect = *effect;
                     view.error = None;
                     view.ended_at = None;
                     if input.is_some() {
@@ -92,24 +113,45 @@ impl Fold {
             }
             Event::StepFailed { step, error } => {
                 if let Some(view) = self.steps.get_mut(&step.0) {
-                    view.state = "failed";
                     view.error = Some(error.clone());
-                    view.ended_at = Some(record.at);
+                    view.end("failed", record.at);
                 }
             }
             Event::StepUnknown { step } => self.set_state(step.0, "outcome_unknown"),
             Event::StepReset { step } => self.set_state(step.0, "planned"),
+            Event::Interrupted { .. } => self.running().for_each(StepView::interrupt),
+            Event::Cancelled => self
+                .steps
+                .values_mut()
+                .filter(|view| view.state != "succeeded")
+                .for_each(|view| view.end("cancelled", record.at)),
+            Event::DeadLettered { error } => self.running().for_each(|view| {
+                view.is_cut_off = true;
+                view.error = Some(error.clone());
+                view.end("failed", record.at);
+            }),
+            Event::Retried { .. } => self.revive(),
             Event::Submitted { .. }
             | Event::Queued { .. }
             | Event::Waited { .. }
             | Event::Woken
             | Event::Succeeded { .. }
             | Event::RetryScheduled { .. }
-            | Event::DeadLettered { .. }
-            | Event::Cancelled
-            | Event::Interrupted { .. }
-            | Event::Retried { .. }
             | Event::Removed => {}
+        }
+    }
+
+    fn running(&mut self) -> impl Iterator<Item = &mut StepView> {
+        self.steps.values_mut().filter(|view| view.state == "running")
+    }
+
+    /// A dead letter goes round again: what was cut off is as after an interruption.
+    fn revive(&mut self) {
+        for view in self.steps.values_mut().filter(|view| view.is_cut_off) {
+            view.is_cut_off = false;
+            view.error = None;
+            view.ended_at = None;
+            view.interrupt();
         }
     }
 
@@ -143,6 +185,8 @@ impl Fold {
             ended_at: None,
             first_event: record.n,
             first_attempt: attempt,
+            effect: ToolEffect::Pure,
+            is_cut_off: false,
         });
         view.attempt = attempt;
         Some(view)

@@ -4,7 +4,7 @@ use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::config::Config;
 use crate::cores::{self, Eventfd, SystemClock};
-use crate::drain::{self, Parts};
+use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
 use crate::vitals::{Stage, Vitals};
 use no_auth::{KeySet, LocalKey};
@@ -30,6 +30,7 @@ const READER_PAUSE: Duration = Duration::from_millis(500);
 /// A started node.
 pub struct Node {
     parts: Parts,
+    watch: Watch,
     drain_timeout: Duration,
     url: String,
 }
@@ -100,7 +101,8 @@ impl Node {
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
         let checkpoints = store.checkpoints().map_err(store::refused)?;
         let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store };
-        let node = Node { parts, drain_timeout: config.service.drain_timeout, url };
+        let watch = Watch::new()?;
+        let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
         tracing::info!(target: "no", listening = true, url = node.url, "listening");
         Ok(node)
@@ -111,7 +113,7 @@ impl Node {
     /// # Errors
     /// [`Error::Disk`] when a shard's journal failed.
     pub fn run_until_stopped(self) -> Result<()> {
-        drain::run(self.parts, self.drain_timeout)
+        self.watch.run(self.parts, self.drain_timeout)
     }
 }
 
