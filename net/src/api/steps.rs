@@ -50,7 +50,8 @@ pub(super) struct StepView {
 }
 
 impl StepView {
-    /// Nobody waits for the call any more: it is made again, or its outcome is unknown. A timer goes on.
+    /// Nobody waits for the call any more: it is made again, or its outcome is unknown. A timer
+    /// goes on.
     fn interrupt(&mut self) {
         self.state = match (self.kind, self.effect) {
             (StepKind::Timer, _) => "running",
