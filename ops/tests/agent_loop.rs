@@ -7,7 +7,8 @@ use e2e::client::id_of;
 use e2e::{Act, Home, Node, Server};
 use serde_json::{Value, json};
 
-/// A home with one agent `loop` whose scripted model gives `script`, and a tool `search` at `server`.
+/// A home with one agent `loop` whose scripted model gives `script`, and a tool `search` at
+/// `server`.
 fn home(server: &Server, effect: &str, script: Value) -> Home {
     let tool = json!({
         "kind": "http", "name": "search", "url": server.url("/search"), "effect": effect
@@ -148,6 +149,31 @@ fn killed_during_an_unsafe_call_it_parks_until_somebody_says_what_happened() {
     assert_eq!(server.count_of(&format!("{fail}-2")), 1);
     resolve(done, json!({"outcome": "retry"})).expect(409);
     node.stop();
+}
+
+#[test]
+fn what_runs_during_three_kills_in_a_row_is_poison_until_somebody_retries_it() {
+    let server = Server::start(|_, place| match place {
+        0..3 => Act::Hold(json!(null)),
+        _ => Act::Answer(200, json!({"ok": true})),
+    });
+    let home = home(&server, "idempotent", search_once());
+    let mut node = home.start();
+    let id = submit(&node);
+    for kill in 1..=3 {
+        server.wait_for(kill);
+        node.kill9();
+        node = home.start();
+    }
+    let task = node.ended(&id);
+    assert_eq!((&task["state"], &task["error"]["code"]), (&json!("failed"), &json!("poison")));
+    assert_eq!(node.steps(&id)[1]["state"], "failed");
+    node.order(&format!("/v1/tasks/{id}/retry")).expect(200);
+    assert_eq!(node.succeeded(&id)["output"], "It rains.");
+    assert_eq!(server.count_of(&format!("{id}-2")), 4);
+    let steps = node.steps(&id);
+    assert_eq!(shape(&steps)[1], ["search", "tool", "succeeded"]);
+    assert_eq!(steps[1]["error"], Value::Null);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The agent loop against a model server that others wrote: npm `@copilotkit/aimock`, which speaks
 //! OpenAI's chat completions, streams, counts tokens, refuses with 429 and cuts streams off.
 //!
-//! `make test` installs it under `target/test-tools`. Where it or Node.js is missing the tests say so
-//! and show nothing; in CI that is a failure.
+//! `make test` installs it under `target/test-tools`. Where it or Node.js is missing the tests say
+//! so and show nothing; in CI that is a failure.
 
 mod e2e;
 

@@ -82,9 +82,15 @@ fn a_batch_gives_a_row_for_each_item_in_order() {
     assert_eq!(rows["items"][2]["problem"]["code"], "agent_unknown");
     assert_eq!(node.succeeded(&id_of(&rows["items"][3]["task"]))["output"], 3);
 
-    let lines = b"{\"agent\":\"echo\",\"input\":0}\n\n{\"agent\":\"echo\"\n{\"agent\":\"echo\",\"x\":1}\r\n";
+    let lines = [
+        "{\"agent\":\"echo\",\"input\":0}",
+        "",
+        "{\"agent\":\"echo\"",
+        "{\"agent\":\"echo\",\"x\":1}\r",
+    ];
+    let lines = lines.join("\n");
     let headers = [("content-type", "application/x-ndjson")];
-    let rows = node.send("POST", "/v1/tasks/batch", &headers, Some(lines)).ok(200);
+    let rows = node.send("POST", "/v1/tasks/batch", &headers, Some(lines.as_bytes())).ok(200);
     let row = |place: usize| &rows["items"][place];
     assert_eq!(row(0)["status"], 202);
     assert_eq!(
@@ -265,6 +271,29 @@ fn agents_are_defined_paused_resumed_and_deleted_durably() {
     let node = home.start();
     assert_eq!(names(&node), ["echo", "sleep"]);
     assert_eq!(node.task(&held)["state"], "succeeded");
+}
+
+#[test]
+fn an_agents_concurrency_holds_its_tasks_back() {
+    let server = Server::start(|_, _| Act::Hold(json!("done")));
+    let home = Home::new(json!({
+        "security": {"outbound": {"allow": [server.address()]}},
+        "agents": {"post": {"kind": "http", "url": server.url("/"), "max_concurrency": 2}}
+    }));
+    let node = home.start();
+    let ids: Vec<String> =
+        (0..5).map(|n| node.submit(&json!({"agent": "post", "input": n}))).collect();
+    for seen in 2..=5 {
+        server.wait_for(seen);
+        let live = node.get("/v1/agents/post").ok(200)["live"].take();
+        assert_eq!((&live["running"], &live["queued"]), (&json!(2), &json!(5 - seen)), "{live}");
+        server.release(1);
+    }
+    server.release(1);
+    for id in &ids {
+        assert_eq!(node.succeeded(id)["output"], "done");
+    }
+    assert_eq!(server.count(), 5);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What clients send that they should not: each gets its status, code and pointer, nothing is changed
-//! by it, and the node lives on.
+//! What clients send that they should not: each gets its status, code and pointer, nothing is
+//! changed by it, and the node lives on.
 
 mod e2e;
 

@@ -2,9 +2,9 @@
 //! against what was written down outside of it.
 //!
 //! Promised are (DESIGN §9): what was acknowledged is not lost; one key makes one task; what ended
-//! stays as it is; a step whose result is journaled is never made again; every call carries its key;
-//! a call that may not be repeated is not. `SEED=n` chooses other moments. A moment is a number of
-//! acknowledgements, or of requests that the counting server saw, never a time.
+//! stays as it is; a step whose result is journaled is never made again; every call carries its
+//! key; a call that may not be repeated is not. `SEED=n` chooses other moments. A moment is a
+//! number of acknowledgements, or of requests that the counting server saw, never a time.
 
 mod e2e;
 
@@ -133,6 +133,12 @@ fn config(server: &Server) -> Value {
     })
 }
 
+/// A tool call as a model asks for it.
+fn call(id: &str, name: &str, arguments: &str) -> Value {
+    let function = json!({"name": name, "arguments": arguments});
+    json!({"id": id, "type": "function", "function": function})
+}
+
 /// The model and the tools: the model asks for `count`, then for both tools, then is done.
 fn play(seen: &Seen, _: usize) -> Act {
     if seen.path != "/v1/chat/completions" {
@@ -140,7 +146,6 @@ fn play(seen: &Seen, _: usize) -> Act {
     }
     let messages = seen.body["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let results = messages.iter().filter(|message| message["role"] == "tool").count();
-    let call = |id: &str, name: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
     let (content, calls) = match results {
         0 => (Value::Null, json!([call("a", "count", r#"{"n":1}"#)])),
         1 => (Value::Null, json!([call("b", "count", r#"{"n":2}"#), call("c", "once", "{}")])),
@@ -382,7 +387,8 @@ fn check_steps(node: &Node, tasks: &[Value]) {
     }
 }
 
-/// What the counting server saw: keys of ours alone, no step after its result, nothing unsafe twice.
+/// What the counting server saw: keys of ours alone, no step after its result, nothing unsafe
+/// twice.
 fn check_requests(notes: &Notes, tasks: &[Value], requests: &[Seen]) {
     let ids: BTreeSet<String> = tasks.iter().map(id_of).collect();
     let mut unsafe_calls = BTreeSet::new();

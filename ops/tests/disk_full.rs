@@ -1,8 +1,9 @@
-//! A disk that fills up: new work is refused with 507, what was acknowledged stays, and with room the
-//! node goes on.
+//! A disk that fills up: new work is refused with 507, what was acknowledged stays, and with room
+//! the node goes on.
 //!
-//! The disk is a small tmpfs in a mount namespace of its own, where this test runs itself again. Where
-//! the machine allows no namespaces the test says so and shows nothing; in CI that is a failure.
+//! The disk is a small tmpfs in a mount namespace of its own, where this test runs itself again.
+//! Where the machine allows no namespaces the test says so and shows nothing; in CI that is a
+//! failure.
 
 mod e2e;
 
@@ -90,8 +91,8 @@ enum Until {
 
 /// Submits until then; while there is no room yet, or room still, it tries again.
 ///
-/// What was in a batch that found the disk full is neither taken nor refused before there is room, so
-/// its answer is not waited for long.
+/// What was in a batch that found the disk full is neither taken nor refused before there is room,
+/// so its answer is not waited for long.
 fn submit(node: &Node, notes: &mut Notes, until: Until) {
     let client = node.patient(Duration::from_secs(1));
     let deadline = Instant::now() + PATIENCE;

@@ -1,16 +1,17 @@
-//! The data folder, start and stop: what keeps a node from starting, with its exit code and what is to
-//! be done, and how a node ends.
+//! The data folder, start and stop: what keeps a node from starting, with its exit code and what is
+//! to be done, and how a node ends.
 
 mod e2e;
 
 use e2e::client::id_of;
 use e2e::folder::refused;
-use e2e::{Act, Home, Server, no};
+use e2e::{Act, Home, Node, Server, no};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::time::Instant;
 
 fn home() -> Home {
     Home::new(json!({}))
@@ -224,6 +225,12 @@ fn held() -> (Server, Home) {
     (server, home)
 }
 
+/// Waits until the node says that it drains.
+fn draining(node: &Node) {
+    let is_it = |line: &str| line.contains("\"draining\"").then_some(());
+    node.log().wait(Instant::now() + e2e::PATIENCE, is_it).expect("it says so");
+}
+
 #[test]
 fn a_drain_lets_running_work_end_and_takes_no_more() {
     let (server, home) = held();
@@ -233,18 +240,23 @@ fn a_drain_lets_running_work_end_and_takes_no_more() {
     let parked = node.submit(&json!({"agent": "sleep", "input": {"ms": 600_000}}));
     node.after_event(&parked, "waited");
     server.wait_for(2);
-    // An open stream of a live task shows when the drain has begun: connections stay until then.
     let waiting = {
-        let (client, path) = (node.client().clone(), format!("/v1/tasks/{running}?wait_ms=20000"));
-        std::thread::spawn(move || client.try_send("GET", &path, &[], None).ok())
+        let client = node.patient(e2e::PATIENCE);
+        let path = format!("/v1/tasks/{running}?wait_ms=20000");
+        std::thread::spawn(move || client.get(&path).ok(200))
     };
+    node.get("/health/ready").expect(200);
     node.terminate();
-    node.log().wait(std::time::Instant::now() + e2e::PATIENCE, |line| {
-        line.to_lowercase().contains("drain").then_some(())
-    });
+    draining(&node);
+    // On connections that are open, the node says how things are and takes nothing new.
+    node.get("/health/ready").expect(503);
+    node.get("/health/live").expect(200);
+    let late = node.post("/v1/tasks", &json!({"agent": "echo", "input": 1}));
+    assert!(!late.header("retry-after").is_empty());
+    late.problem(503, "draining");
     server.release(2);
+    assert_eq!(waiting.join().expect("it is answered")["output"], "late");
     assert_eq!(node.exited().code(), Some(0));
-    drop(waiting.join().expect("it gets an answer or is cut off"));
     drop(node);
     assert_eq!(server.count(), 2);
     let node = home.start();
@@ -263,10 +275,8 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     let running = node.submit(&json!({"agent": "post", "input": 1}));
     server.wait_for(1);
     node.terminate();
-    node.log().wait(std::time::Instant::now() + e2e::PATIENCE, |line| {
-        line.to_lowercase().contains("drain").then_some(())
-    });
-    let begun = std::time::Instant::now();
+    draining(&node);
+    let begun = Instant::now();
     node.terminate();
     node.exited();
     assert!(begun.elapsed().as_secs() < 10, "it did not wait for drainTimeout");

@@ -1,5 +1,5 @@
-//! A task's events as a stream: everything once and in order, also for a client that comes back after
-//! the node was killed.
+//! A task's events as a stream: everything once and in order, also for a client that comes back
+//! after the node was killed.
 
 mod e2e;
 

@@ -1,4 +1,5 @@
-//! The worker protocol from outside: lease, heartbeat, step, complete, fail, and what a fence refuses.
+//! The worker protocol from outside: lease, heartbeat, step, complete, fail, and what a fence
+//! refuses.
 
 mod e2e;
 

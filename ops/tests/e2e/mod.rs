@@ -1,8 +1,9 @@
 //! What the end-to-end tests stand on: a real `no serve` in a folder of its own, clients that speak
 //! HTTP to it, and servers that count what it calls.
 //!
-//! Nothing here sleeps: whoever waits reads a pipe or a socket, or stands at a condition variable, and
-//! gives up at a deadline. Ports are the system's choice. Only children of the test are ever signalled.
+//! Nothing here sleeps: whoever waits reads a pipe or a socket, or stands at a condition variable,
+//! and gives up at a deadline. Ports are the system's choice. Only children of the test are ever
+//! signalled.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 

@@ -1,8 +1,8 @@
 //! An HTTP server that counts: what a tool or an agent of kind `http` talks to.
 //!
 //! It remembers every request in the order in which they came, and answers as it was told: at once,
-//! with another status, or only when the test lets go. A connection that is closed while its answer is
-//! held is noted at once, as somebody reads from it all the time.
+//! with another status, or only when the test lets go. A connection that is closed while its answer
+//! is held is noted at once, as somebody reads from it all the time.
 
 use super::PATIENCE;
 use serde_json::{Value, json};
