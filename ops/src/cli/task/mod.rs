@@ -3,6 +3,7 @@
 mod control;
 pub(super) mod input;
 mod list;
+mod patience;
 mod read;
 mod show;
 mod submit;

@@ -3,6 +3,7 @@
 use super::super::Console;
 use super::super::options::ClientOptions;
 use super::super::output::cell;
+use super::patience::Patience;
 use super::{input, show};
 use crate::client::{Call, Client, escaped};
 use crate::error::Result;
@@ -56,18 +57,14 @@ impl Submit {
     pub(crate) fn run(self, console: &mut Console) -> Result<()> {
         let body = self.body()?;
         let client = self.client.client()?;
-        let wait = if self.wait { WAIT } else { Duration::ZERO };
-        let path = match self.wait {
-            true => format!("/v1/tasks?wait_ms={}", wait.as_millis()),
-            false => "/v1/tasks".to_owned(),
-        };
         let key: Vec<_> = self.key.iter().map(|key| ("Idempotency-Key", key.as_str())).collect();
         let spinner = console.spinner("submitting");
-        let call = Call { body: Some(&body), headers: &key, wait, ..Call::post(&path) };
+        // Acknowledged first, waited for after: then a restart of nO in between does no harm.
+        let call = Call { body: Some(&body), headers: &key, ..Call::post("/v1/tasks") };
         let mut task = client.call(&call)?;
         if self.wait {
             spinner.say(&format!("waiting for {}", cell(&task["id"])));
-            task = until_ended(&client, task)?;
+            task = until_ended(&client, task, console)?;
         }
         drop(spinner);
         if self.client.json {
@@ -105,12 +102,20 @@ impl Submit {
     }
 }
 
-/// Asks again and again, each time for as long as one call may wait, until the task ended.
-fn until_ended(client: &Client, mut task: Value) -> Result<Value> {
+/// Asks again and again, each time for as long as one call may wait, until the task ended; goes on
+/// through restarts of nO.
+fn until_ended(client: &Client, mut task: Value, console: &mut Console) -> Result<Value> {
     let id = task["id"].as_str().unwrap_or_default().to_owned();
     let path = format!("/v1/tasks/{}?wait_ms={}", escaped(&id), WAIT.as_millis());
+    let mut patience = Patience::default();
     while !show::is_ended(&task) {
-        task = client.call(&Call { wait: WAIT, ..Call::get(&path) })?;
+        match client.call(&Call { wait: WAIT, ..Call::get(&path) }) {
+            Ok(now) => {
+                patience = Patience::default();
+                task = now;
+            }
+            Err(error) => patience.pause_after(error, console)?,
+        }
     }
     Ok(task)
 }

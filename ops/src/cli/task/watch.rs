@@ -6,18 +6,13 @@
 use super::super::Console;
 use super::super::options::ClientOptions;
 use super::super::output::{cell, plain, short};
+use super::patience::{PAUSE, Patience};
 use super::show;
 use crate::client::{Call, Client, escaped};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sse::Event;
 use clap::Args;
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// Times that nO may be away in a row before we give up.
-const AWAY_MAX: u32 = 60;
-/// Wait before the stream is opened again.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Options of `no task watch`.
 #[derive(Debug, Args)]
@@ -50,7 +45,8 @@ impl Watch {
     /// Shows events until the task has ended, and gives the task.
     fn follow(&self, client: &Client, path: &str, console: &mut Console) -> Result<Value> {
         let events = format!("{path}/events");
-        let (mut last_id, mut away, mut text) = (None::<String>, 0, String::new());
+        let mut patience = Patience::default();
+        let (mut last_id, mut text) = (None::<String>, String::new());
         loop {
             let spinner = console.spinner("waiting for events");
             let from = last_id.clone();
@@ -58,7 +54,7 @@ impl Watch {
                 if let Some(id) = &event.id {
                     last_id = Some(id.clone());
                 }
-                away = 0;
+                patience = Patience::default();
                 if event.name == "delta" && !self.client.json {
                     spinner.say(&tail(&mut text, event));
                 } else {
@@ -71,16 +67,9 @@ impl Watch {
             match seen.and_then(|()| client.call(&Call::get(path))) {
                 Ok(task) if show::is_ended(&task) => return Ok(task),
                 // The stream was cut although the task goes on.
-                Ok(_) => {}
-                Err(error) if is_passing(&error) && away < AWAY_MAX => {
-                    if away == 0 {
-                        console.complain("nO does not answer; trying again");
-                    }
-                    away += 1;
-                }
-                Err(error) => return Err(error),
+                Ok(_) => std::thread::sleep(PAUSE),
+                Err(error) => patience.pause_after(error, console)?,
             }
-            std::thread::sleep(PAUSE);
         }
     }
 
@@ -94,15 +83,6 @@ impl Watch {
             Some(line) => console.print(&line),
             None => Ok(()),
         }
-    }
-}
-
-/// Whether nO may be back soon: it is starting, draining, or not there.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Refused { status, .. } => matches!(status, 429 | 502 | 503 | 504),
-        _ => false,
     }
 }
 
