@@ -124,6 +124,11 @@ impl LogGauge {
         self.shared.logs[self.shard].rest.load(Ordering::Relaxed)
     }
 
+    /// The journal failed: no checkpoint may touch this file's log any more, as that would sync it.
+    pub(crate) fn fail(&self) {
+        self.shared.logs[self.shard].failed.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a checkpoint of this file failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.shared.logs[self.shard].failed.load(Ordering::Relaxed)
@@ -167,7 +172,9 @@ impl Drop for Checkpoints {
 /// it would keep the writer out.
 fn open(path: &Path) -> Result<Connection> {
     let db = schema::open_writer(path)?;
-    db.busy_timeout(Duration::ZERO).map_err(|source| Error::of_sqlite(path, source))?;
+    let of_sqlite = |source| Error::of_sqlite(path, source);
+    db.busy_timeout(Duration::ZERO).map_err(of_sqlite)?;
+    schema::leave_log_on_close(&db).map_err(of_sqlite)?;
     Ok(db)
 }
 

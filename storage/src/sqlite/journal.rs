@@ -172,7 +172,13 @@ impl SqliteJournal {
         match &error {
             // The next try copies the log into the file first: then the log's own room is free.
             CommitError::Full => self.gauge.want_rest(),
-            CommitError::Failed(why) => self.poison = Some(why.clone()),
+            CommitError::Failed(why) => {
+                self.poison = Some(why.clone());
+                self.gauge.fail();
+                if let Err(error) = schema::leave_log_on_close(&self.db) {
+                    tracing::error!(target: "journal", %error, "the log may be synced again");
+                }
+            }
         }
         Err(error)
     }

@@ -29,7 +29,8 @@ use checkpoint::{LogGauge, Shared};
 use folder::Marker;
 use no_engine::id::ShardId;
 use no_engine::limits::{PARTITIONS, PARTITIONS_MAX, RETENTION_MS, SHARDS_MAX};
-use rusqlite::Connection;
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, DEFAULT_NAME};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -172,13 +173,24 @@ impl Store {
     }
 }
 
+/// After a crash the log may hold pages whose sync had failed: they are read from the system's cache
+/// as if they were on the disk. Copying all of it into the file writes and syncs them anew, so that
+/// what is loaded is what a power cut would leave.
+fn settle(db: &Connection) -> rusqlite::Result<()> {
+    db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE).map(drop)
+}
+
 /// Whether all files carry the mark of a clean stop; takes it from them, durably, because from now
 /// on a stop is a crash until the journals end in good order.
 fn take_clean_marks(paths: &[PathBuf], writers: &[Connection]) -> Result<bool> {
     let mut was_clean = true;
     for (path, db) in paths.iter().zip(writers) {
         let of_sqlite = |source| Error::of_sqlite(path, source);
-        was_clean &= schema::is_clean(db).map_err(of_sqlite)?;
+        let is_clean = schema::is_clean(db).map_err(of_sqlite)?;
+        if !is_clean {
+            settle(db).map_err(of_sqlite)?;
+        }
+        was_clean &= is_clean;
         schema::set_clean(db, false).map_err(of_sqlite)?;
     }
     Ok(was_clean)

@@ -8,7 +8,7 @@
 //! the index at its end, where an index by partition would touch one page for each partition.
 
 use crate::error::{Error, Result};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -133,6 +133,12 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     set_writing(&db).map_err(of_sqlite)?;
     check_version(path, user_version(&db).map_err(of_sqlite)?)?;
     Ok(db)
+}
+
+/// Keeps this connection's end from copying the log into the file, which would sync both: also a log
+/// whose last sync failed.
+pub(crate) fn leave_log_on_close(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
 /// Opens a shard's file for reading only.
