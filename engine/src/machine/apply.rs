@@ -74,7 +74,11 @@ pub fn fold(task: &mut Task, record: &Record) {
             task.error = Some(error.clone());
         }
         Event::StepUnknown { step } => set_open(task, *step, OpenState::Unknown),
-        Event::StepReset { step } => set_open(task, *step, OpenState::Planned),
+        Event::StepReset { step } => {
+            set_open(task, *step, OpenState::Planned);
+            // The first call's answer may still come, late: it must not pass for the second's.
+            task.fence = task.fence.next();
+        }
         Event::Waited { waiting } => {
             assert_eq!(task.state, State::Running, "only a running task parks");
             task.state = State::Waiting;
