@@ -295,3 +295,92 @@ fn a_tool_that_fails_for_now_is_called_again_and_one_that_refuses_is_news_for_th
     let again = node.get(&format!("/v1/tasks/{first}")).ok(200);
     assert_eq!(id_of(&again), first);
 }
+
+#[test]
+fn an_unsafe_call_whose_answer_leaves_it_open_parks_without_a_crash() {
+    let server = Server::start(|_, _| Act::Answer(504, json!({"gave": "up"})));
+    let home = home(&server, "unsafe", search_once());
+    let node = home.start();
+    let id = submit(&node);
+    let task = node.after_event(&id, "waited");
+    assert_eq!(task["waiting"]["reason"], "outcome_unknown", "{task}");
+    assert_eq!(node.steps(&id)[1]["state"], "outcome_unknown");
+    node.post(&format!("/v1/tasks/{id}/resolve"), &json!({"outcome": "done"})).expect(200);
+    assert_eq!(node.succeeded(&id)["output"], "It rains.");
+    assert_eq!((server.count(), &node.steps(&id)[1]["output"]), (1, &Value::Null));
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_cut_off_and_made_again() {
+    let server = Server::start(|_, _| Act::Hold(json!(null)));
+    let home = home(&server, "idempotent", search_once());
+    let node = home.start();
+    let body = json!({"agent": "post", "input": 1, "timeout_ms": 100, "max_attempts": 2});
+    let id = node.submit(&body);
+    let task = node.ended(&id);
+    assert_eq!((&task["state"], &task["error"]["code"]), (&json!("failed"), &json!("timeout")));
+    assert_eq!(task["attempt"], 2);
+    server.wait_closed(0);
+    server.wait_closed(1);
+    assert_eq!(server.count_of(&format!("{id}-0")), 2);
+}
+
+/// A model that asks for another search each time, `iterations` times.
+fn searching(iterations: usize) -> Server {
+    Server::start(move |seen, _| {
+        let messages = seen.body["messages"].as_array().map_or(&[][..], Vec::as_slice);
+        let results = messages.iter().filter(|message| message["role"] == "tool").count();
+        let function = json!({"name": "search", "arguments": format!("{{\"page\":{results}}}")});
+        let call = json!({"id": format!("c{results}"), "type": "function", "function": function});
+        let message = match results < iterations {
+            true => json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+            false => json!({"role": "assistant", "content": format!("{results} pages")}),
+        };
+        let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+        Act::Answer(200, json!({"object": "chat.completion", "choices": [choice]}))
+    })
+}
+
+#[test]
+fn a_long_loop_keeps_its_whole_context_over_a_kill_and_its_steps_are_paged() {
+    let model = searching(40);
+    let server = Server::start(|seen, place| match place {
+        20 => Act::Hold(json!("lost")),
+        _ => Act::Answer(200, seen.body["page"].clone()),
+    });
+    let tool = json!({
+        "kind": "http", "name": "search", "url": server.url("/"), "effect": "idempotent"
+    });
+    let home = Home::new(json!({
+        "security": {"outbound": {"allow": [server.address()]}},
+        "models": {
+            "remote": {"provider": "openai", "baseUrl": model.url("/v1"), "model": "searching"}
+        },
+        "agents": {"loop": {"kind": "model", "model": "remote", "tools": [tool]}}
+    }));
+    let node = home.start();
+    let id = submit(&node);
+    server.wait_for(21);
+    node.kill9();
+    let node = home.start();
+    assert_eq!(node.succeeded(&id)["output"], "40 pages");
+    let steps = node.steps(&id);
+    assert_eq!(steps.len(), 81);
+    for limit in [1, 7, 81, 500] {
+        assert_eq!(node.all(&format!("/v1/tasks/{id}/steps?limit={limit}")), steps, "{limit}");
+    }
+    for (place, step) in steps.iter().enumerate().filter(|(_, step)| step["kind"] == "tool") {
+        assert_eq!((&step["step"], &step["output"]), (&json!(place + 1), &step["input"]["page"]));
+    }
+    let last = model.seen().pop().expect("requests").body;
+    let results: Vec<String> = last["messages"]
+        .as_array()
+        .expect("messages")
+        .iter()
+        .filter(|message| message["role"] == "tool")
+        .map(|message| message["content"].as_str().expect("a text").to_owned())
+        .collect();
+    let expected: Vec<String> = (0..40).map(|page| page.to_string()).collect();
+    assert_eq!(results, expected, "the model was told everything, in order");
+    assert_eq!((model.count(), server.count()), (41, 41), "one call of the tool was made again");
+}

@@ -66,6 +66,44 @@ fn a_submission_waits_for_the_end_as_long_as_it_says() {
 }
 
 #[test]
+fn large_payloads_come_back_as_they_went_in() {
+    let (home, node) = start();
+    let sizes = [15_000, 16_384, 17_000, 1_000_000];
+    let text = |size: usize| "\u{e9}x".repeat(size / 3);
+    let ids: Vec<String> = sizes
+        .iter()
+        .map(|size| node.submit(&json!({"agent": "echo", "input": text(*size)})))
+        .collect();
+    node.kill9();
+    let node = home.start();
+    for (id, size) in ids.iter().zip(sizes) {
+        let task = node.succeeded(id);
+        assert_eq!((&task["input"], &task["output"]), (&json!(text(size)), &json!(text(size))));
+    }
+    let listed = node.all("/v1/tasks?limit=2");
+    assert_eq!(listed.len(), sizes.len());
+    assert!(listed.iter().all(|task| task["input"] == task["output"]));
+    node.stop();
+}
+
+#[test]
+fn requests_in_one_piece_are_answered_in_their_order() {
+    let (_home, node) = start();
+    let request = |path: &str, then: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: {then}\r\n\r\n", node.address())
+    };
+    let piece = [
+        request("/health/live", "keep-alive"),
+        request("/v1/tasks", "keep-alive"),
+        request("/nowhere", "close"),
+    ];
+    let answers = node.raw(piece.concat().as_bytes());
+    let statuses: Vec<&str> =
+        answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "401", "404"], "{answers}");
+}
+
+#[test]
 fn a_batch_gives_a_row_for_each_item_in_order() {
     let (_home, node) = start();
     let items = json!({"tasks": [

@@ -242,6 +242,8 @@ fn a_drain_lets_running_work_end_and_takes_no_more() {
     server.wait_for(2);
     let waiting = {
         let client = node.patient(e2e::PATIENCE);
+        // Its connection is open before the drain begins.
+        client.get("/health/live").expect(200);
         let path = format!("/v1/tasks/{running}?wait_ms=20000");
         std::thread::spawn(move || client.get(&path).ok(200))
     };
