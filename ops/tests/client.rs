@@ -52,7 +52,7 @@ fn submit_waits_again_until_the_end() {
     let said = ask(&server, &["task", "submit", "echo", "{\"a\":1}", "--wait"]);
     assert_eq!((said.code, said.out.as_str()), (0, "{\n  \"a\": 1\n}\n"), "{}", said.err);
     let lines: Vec<String> = server.asked().into_iter().map(|asked| asked.line).collect();
-    assert_eq!(lines[0], "POST /v1/tasks?wait_ms=30000");
+    assert_eq!(lines[0], "POST /v1/tasks");
     assert_eq!(lines[2], "GET /v1/tasks/id-1?wait_ms=30000");
 }
 

@@ -2,8 +2,9 @@
 
 mod e2e;
 
+use e2e::forward::Forward;
 use e2e::pipe::Lines;
-use e2e::{Home, Node, PATIENCE, no};
+use e2e::{Act, Home, Node, PATIENCE, Server, no};
 use serde_json::{Value, json};
 use std::process::{Output, Stdio};
 use std::time::Instant;
@@ -64,6 +65,53 @@ fn agents_and_health_are_shown_and_a_node_that_is_gone_is_an_error() {
     let gone = home.run(&["health", "--url", &url]);
     assert_eq!(gone.status.code(), Some(1), "{gone:?}");
     assert!(String::from_utf8_lossy(&gone.stderr).contains(&url), "{gone:?}");
+}
+
+#[test]
+fn commands_that_wait_go_on_through_a_kill_of_the_node() {
+    let server = Server::start(|_, place| match place {
+        0..2 => Act::Hold(json!("lost")),
+        _ => Act::Answer(200, json!("rain")),
+    });
+    let script = json!([{"tool_calls": [{"name": "search"}]}, {"text": "found"}]);
+    let tool = json!({
+        "kind": "http", "name": "search", "url": server.url("/"), "effect": "idempotent"
+    });
+    let home = Home::new(json!({
+        "security": {"outbound": {"allow": [server.address()]}},
+        "models": {"script": {"provider": "scripted", "script": script}},
+        "agents": {"loop": {"kind": "model", "model": "script", "tools": [tool]}}
+    }));
+    let node = home.start();
+    let forward = Forward::start(node.address());
+    let id = node.submit(&json!({"agent": "loop", "input": 1}));
+    let run = |args: &[&str]| {
+        let mut command = home.command(&[args, &["--json", "--url", forward.url()]].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("runs");
+        let said = Lines::read(child.stdout.take().expect("piped"));
+        (child, said)
+    };
+    let (mut watching, events) = run(&["task", "watch", &id]);
+    let (mut submitting, answer) = run(&["task", "submit", "loop", "2", "--wait"]);
+    server.wait_for(2);
+    let until = Instant::now() + PATIENCE;
+    let is_called = |line: &str| line.contains("\"tool\"").then_some(());
+    events.wait(until, is_called).expect("the call's beginning is shown");
+    node.kill9();
+    let node = home.start();
+    forward.turn(node.address());
+    assert!(events.ended(until) && answer.ended(until), "{} {}", events.text(), answer.text());
+    assert!(watching.wait().expect("it ended").success());
+    assert!(submitting.wait().expect("it ended").success());
+    let task: Value = serde_json::from_str(&answer.text()).expect("a task");
+    assert_eq!((&task["output"], &task["input"]), (&json!("found"), &json!(2)));
+    let lines = events.text();
+    let shown = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let ids: Vec<String> =
+        shown.filter_map(|event| event["id"].as_str().map(str::to_owned)).collect();
+    let all: Vec<String> = (1..=ids.len()).map(|n| n.to_string()).collect();
+    assert_eq!(ids, all, "each event once, in order");
+    assert!(lines.contains("succeeded") && lines.contains("interrupted"), "{lines}");
 }
 
 #[test]

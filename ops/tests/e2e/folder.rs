@@ -70,11 +70,16 @@ impl Home {
         refused(self.serve())
     }
 
-    /// Runs another command of `no` for the node's data folder.
-    pub(crate) fn run(&self, args: &[&str]) -> Output {
+    /// Another command of `no` for the node's data folder.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = no();
         command.current_dir(self.dir.path()).args(args).env("NO_DATA_DIR", &self.data);
-        command.output().expect("the binary runs")
+        command
+    }
+
+    /// Runs another command of `no` for the node's data folder.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the binary runs")
     }
 
     /// A token made by `no token create`.

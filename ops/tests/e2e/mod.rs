@@ -9,6 +9,7 @@
 
 pub(crate) mod client;
 pub(crate) mod folder;
+pub(crate) mod forward;
 pub(crate) mod node;
 pub(crate) mod pipe;
 pub(crate) mod server;

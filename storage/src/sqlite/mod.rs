@@ -173,9 +173,9 @@ impl Store {
     }
 }
 
-/// After a crash the log may hold pages whose sync had failed: they are read from the system's cache
-/// as if they were on the disk. Copying all of it into the file writes and syncs them anew, so that
-/// what is loaded is what a power cut would leave.
+/// After a crash the log may hold pages whose sync had failed: they are read from the system's
+/// cache as if they were on the disk. Copying all of it into the file writes and syncs them anew,
+/// so that what is loaded is what a power cut would leave.
 fn settle(db: &Connection) -> rusqlite::Result<()> {
     db.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::TRUNCATE).map(drop)
 }

@@ -135,8 +135,8 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
-/// Keeps this connection's end from copying the log into the file, which would sync both: also a log
-/// whose last sync failed.
+/// Keeps this connection's end from copying the log into the file, which would sync both: also a
+/// log whose last sync failed.
 pub(crate) fn leave_log_on_close(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
