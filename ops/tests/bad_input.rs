@@ -6,6 +6,8 @@ mod e2e;
 use e2e::client::JSON;
 use e2e::{Home, Node};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::TcpStream;
 
 /// A task that nobody made, with a well-formed id.
 const NOBODY: &str = "/v1/tasks/0197e7a4-0000-7000-8000-000000000001";
@@ -223,4 +225,41 @@ fn what_is_no_http_is_refused_and_the_node_lives_on() {
     assert_eq!(node.task(&id)["state"], "succeeded");
     node.with_token(None).get("/health/live").expect(200);
     node.stop();
+}
+
+#[test]
+fn past_its_bounds_the_node_refuses_and_says_when_to_come_back() {
+    let home = Home::new(json!({
+        "service": {"maxConnections": 20},
+        "engine": {"shards": 1, "liveTasksMax": 5}
+    }));
+    let node = home.start();
+    let sleep = json!({"agent": "sleep", "input": {"ms": 600_000}});
+    let ids: Vec<String> = (0..5).map(|_| node.submit(&sleep)).collect();
+    let full = node.post("/v1/tasks", &sleep);
+    assert!(!full.header("retry-after").is_empty());
+    full.problem(503, "queue_full");
+    let whole = node.post("/v1/tasks/batch", &json!({"tasks": [sleep, sleep]}));
+    whole.problem(503, "queue_full");
+    node.order(&format!("/v1/tasks/{}/cancel", ids[0])).expect(200);
+    let rows = node.post("/v1/tasks/batch", &json!({"tasks": [sleep, sleep]})).ok(200);
+    assert_eq!(
+        (&rows["items"][0]["status"], &rows["items"][1]["status"]),
+        (&json!(202), &json!(503))
+    );
+    assert_eq!(node.all("/v1/tasks?state=waiting&limit=10").len(), 5);
+
+    let request = format!("GET /health/live HTTP/1.1\r\nhost: {}\r\n\r\n", node.address());
+    let open: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut socket = TcpStream::connect(node.address()).expect("it listens");
+            socket.write_all(request.as_bytes()).expect("it takes it");
+            socket
+        })
+        .collect();
+    let one_more = node.raw(b"");
+    assert!(one_more.starts_with("HTTP/1.1 503"), "{one_more}");
+    assert!(one_more.to_lowercase().contains("retry-after"), "{one_more}");
+    drop(open);
+    drop(node);
 }
