@@ -21,9 +21,9 @@ build: ## Build the binary, target/release/no
 
 test: test-tools ## Run all tests; installs what they need first
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --workspace --locked $(TEST_FEATURES) $(ARGS); \
+		$(CARGO) nextest run --workspace --locked --no-fail-fast $(TEST_FEATURES) $(ARGS); \
 	else \
-		$(CARGO) test --workspace --locked $(TEST_FEATURES) $(ARGS); \
+		$(CARGO) test --workspace --locked --no-fail-fast $(TEST_FEATURES) $(ARGS); \
 	fi
 
 test-tools: # What tests use that is not Rust, into target/test-tools

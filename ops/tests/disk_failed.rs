@@ -1,9 +1,9 @@
-//! A disk whose sync fails: the shard acknowledges nothing more, the process drains and leaves with its
-//! own exit code, and the next start finds everything that was acknowledged.
+//! A disk whose sync fails: the shard acknowledges nothing more, the process drains and leaves with
+//! its own exit code, and the next start finds everything that was acknowledged.
 //!
-//! The failing disk is a shared object of a few lines of C, loaded before the C library: it fails every
-//! sync while a trigger file is there. A failed sync must never be tried again (Rebello et al., "Can
-//! Applications Recover from fsync Failures?", 2020), so it also notes each call.
+//! The failing disk is a shared object of a few lines of C, loaded before the C library: it fails
+//! every sync while a trigger file is there. A failed sync must never be tried again (Rebello et
+//! al., "Can Applications Recover from fsync Failures?", 2020), so it also notes each call.
 
 mod e2e;
 

@@ -1,5 +1,5 @@
-//! An address that stays while nodes come and go: what is sent there is forwarded to the node of the
-//! moment, and refused while there is none.
+//! An address that stays while nodes come and go: what is sent there is forwarded to the node of
+//! the moment, and refused while there is none.
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
