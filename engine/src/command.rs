@@ -332,6 +332,9 @@ pub enum Refusal {
     /// The shard's journal failed.
     #[error("the shard has halted")]
     Halted,
+    /// No answer came in time: whether it was done is not known. Said by the asker's side.
+    #[error("no answer in time; it may be done all the same: ask again, with the same key")]
+    Unanswered,
 }
 
 impl Refusal {
@@ -351,6 +354,7 @@ impl Refusal {
             Refusal::DiskFull => "disk_full",
             Refusal::Draining => "draining",
             Refusal::Halted => "shard_halted",
+            Refusal::Unanswered => "unanswered",
         }
     }
 }

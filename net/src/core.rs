@@ -9,7 +9,7 @@ use crate::shards::{NotSent, Shards};
 use crate::stats::HttpStats;
 use crate::time;
 use no_auth::{Denied, Principal};
-use no_engine::command::{Answer, Command, Intake, partition_of_key};
+use no_engine::command::{Answer, Command, Intake, Refusal, partition_of_key};
 use no_engine::id::{PartitionId, ReplyTo, ShardId, TaskId};
 use no_engine::rng::Rng;
 use no_engine::stats::ShardStats;
@@ -22,6 +22,8 @@ use std::time::Duration;
 /// Checks a bearer token at a time in seconds since 1970.
 pub type Verify = Box<dyn Fn(&str, u64) -> Result<Principal, Denied>>;
 
+/// How long an answer is waited for that rests on nothing but the disk, in ms.
+const ANSWER_MS_MAX: u64 = 30_000;
 /// How long figures of a shard are waited for, in ms.
 const STATS_MS_MAX: u64 = 1_000;
 
@@ -182,8 +184,14 @@ fn undo_of(command: &Command) -> Option<Command> {
 }
 
 impl Asked {
-    /// The answer, once it comes.
+    /// The answer; [`Refusal::Unanswered`] when none comes in time, as the disk is full or hangs.
     pub async fn answer(&self) -> Answer {
+        let limit = Duration::from_millis(ANSWER_MS_MAX);
+        let answer = tokio::time::timeout(limit, self.untimed_answer()).await;
+        answer.unwrap_or(Answer::Refused(Refusal::Unanswered))
+    }
+
+    async fn untimed_answer(&self) -> Answer {
         let answer = self.ticket.answer().await;
         if let Some(undo) = self.undo.take() {
             // A wait for a task's end is over with its answer; a subscription only begins.
@@ -199,7 +207,7 @@ impl Asked {
         let wait = Duration::from_millis(wait_ms);
         tokio::select! {
             biased;
-            answer = self.answer() => return answer,
+            answer = self.untimed_answer() => return answer,
             () = tokio::time::sleep(wait) => {}
             () = until(phase, Phase::Stopping) => {}
         }

@@ -236,6 +236,7 @@ impl From<Refusal> for Problem {
             Refusal::DiskFull => Code::DiskFull,
             Refusal::Draining => Code::Draining,
             Refusal::Halted => Code::ShardHalted,
+            Refusal::Unanswered => Code::QueueFull,
         };
         match code {
             Code::TaskUnknown => Problem::task_unknown(),

@@ -44,6 +44,17 @@ async fn an_ended_task_is_200_and_large_payloads_are_read_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_does_not_answer_in_time_is_a_503_that_says_so() {
+    // Nobody turns this world: its shards are as still as a full disk makes them.
+    let world = World::new(1);
+    let answered = world.call("POST", "/v1/tasks", r#"{"agent":"echo","input":1}"#).await;
+    assert_eq!(answered.status, 503, "{}", answered.text);
+    assert_eq!(answered.json()["code"], "queue_full");
+    assert!(answered.text.contains("ask again, with the same key"), "{}", answered.text);
+    assert!(answered.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn waits_end_with_the_task_the_time_or_the_node() {
     let world = World::new(2);
     world
