@@ -58,6 +58,8 @@ pub const LOOP_EMPTY_MAX: u32 = 2;
 pub const HISTORY_EVENTS_MAX: u32 = 50_000;
 /// Bytes of one task's history.
 pub const HISTORY_BYTES_MAX: u64 = 50 * 1024 * 1024;
+/// A history that grew to this part of either bound is warned of: one of so many.
+pub const HISTORY_WARNED_AT: u32 = 5;
 /// Long polls and event streams waiting on one task.
 pub const WATCHERS_PER_TASK_MAX: usize = 64;
 /// Long polls and event streams of one shard.

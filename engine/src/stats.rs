@@ -107,6 +107,8 @@ pub struct ShardStats {
     pub refused: BTreeMap<&'static str, u64>,
     /// Outcomes and reports that came with a stale fence.
     pub stale: u64,
+    /// Tasks whose history came to the share of its bound that is warned of.
+    pub long_histories: u64,
     /// By agent.
     pub agents: BTreeMap<Arc<str>, AgentStats>,
     /// By model.
@@ -142,6 +144,7 @@ impl ShardStats {
             keys: 0,
             refused: BTreeMap::new(),
             stale: 0,
+            long_histories: 0,
             agents: BTreeMap::new(),
             models: BTreeMap::new(),
             tools: BTreeMap::new(),

@@ -183,6 +183,12 @@ pub const FAMILIES: &[Family] = &[
     counter("no_stale_reports_total", &["shard"], "Reports with a stale fence.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.stale));
     }),
+    counter(
+        "no_task_history_warnings_total",
+        &["shard"],
+        "Tasks whose history grew to a fifth of its bound.",
+        |now, out| each_shard(now, |shard, stats| out.count(&[shard], stats.long_histories)),
+    ),
     gauge("no_shard_payload_bytes", &["shard"], "Payload in a shard's memory.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.live_bytes));
     }),

@@ -45,7 +45,7 @@ use crate::command::{Answer, Command, Intake, Refusal};
 use crate::effect::Effect;
 use crate::event::{Batch, Event, Record};
 use crate::id::{PartitionId, ReplyTo, ShardId, TaskId};
-use crate::limits::Limits;
+use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, HISTORY_WARNED_AT, Limits};
 use crate::map::Map;
 use crate::partition::{Held, PartitionState};
 use crate::queue::{LaneId, ReadyQueue};
@@ -159,7 +159,9 @@ impl Machine {
         let held = held_mut(&mut self.partitions, task).expect("decided about a task that is held");
         let before = index::Standing::of(&held.task);
         let record = Record { task, n: held.task.events + 1, at: now.wall, event: Arc::new(event) };
+        let was_long = is_long(&held.task);
         apply::fold(&mut held.task, &record);
+        self.stats.long_histories += u64::from(!was_long && is_long(&held.task));
         if !held.is_touched {
             held.is_touched = true;
             self.open.touched.push(task);
@@ -260,4 +262,10 @@ impl Machine {
 
 fn held_mut(partitions: &mut [Option<Box<PartitionState>>], task: TaskId) -> Option<&mut Held> {
     partitions.get_mut(usize::from(task.partition().0))?.as_mut()?.tasks.get_mut(&task)
+}
+
+/// Whether a task's history has grown to the part of its bounds that is warned of.
+fn is_long(task: &crate::task::Task) -> bool {
+    HISTORY_EVENTS_MAX / HISTORY_WARNED_AT <= task.events
+        || HISTORY_BYTES_MAX / u64::from(HISTORY_WARNED_AT) <= task.events_bytes
 }

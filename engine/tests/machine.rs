@@ -1,0 +1,115 @@
+//! The machine by hand: bounds that the simulator's small worlds do not reach.
+
+use no_engine::agent::definition::{Agent, Kind};
+use no_engine::command::{Answer, AnswerWhen, Command, Holder, Refusal, Report, Reported};
+use no_engine::effect::Effect;
+use no_engine::id::{NetId, PartitionId, ReplyTo, Seq, ShardId, TaskId, Token};
+use no_engine::limits::{HISTORY_BYTES_MAX, Limits, OUTPUT_BYTES_MAX};
+use no_engine::machine::{Gated, LastStop, Machine};
+use no_engine::payload::{Payload, hash};
+use no_engine::permit::Permits;
+use no_engine::port::Loaded;
+use no_engine::task::NewTask;
+use no_engine::time::{Millis, Mono, Now};
+use std::sync::Arc;
+
+const REPLY: ReplyTo = ReplyTo { net: NetId(0), token: Token(1) };
+const NOW: Now = Now { wall: Millis(1_000_000), mono: Mono(1) };
+
+/// A machine with one partition and one agent of kind `worker`.
+fn machine() -> Machine {
+    let mut machine = Machine::new(ShardId(0), Limits::default(), NOW, 1);
+    let agent = Arc::new(Agent::of_kind(Kind::Worker));
+    machine.know_agent(&"work".into(), Some((agent, false, Arc::new(Permits::new(None)))));
+    machine.load(NOW, PartitionId(0), Loaded::default(), LastStop::Clean);
+    machine
+}
+
+fn task() -> NewTask {
+    NewTask {
+        id: TaskId::new(NOW.wall.0, 7, PartitionId(0)),
+        agent: "work".into(),
+        tenant: "a".into(),
+        input: Payload::null(),
+        priority: 5,
+        fairness_key: None,
+        tags: None,
+        run_at: None,
+        timeout_ms: None,
+        deadline: None,
+        max_attempts: None,
+        budget: no_engine::agent::definition::Budget::default(),
+        key: None,
+    }
+}
+
+/// Decides about one command and gives its answer.
+fn ask(machine: &mut Machine, command: Command) -> Answer {
+    machine.decide(NOW, command);
+    machine.go_on_all(NOW);
+    let (_, gated) = machine.close(Seq(1));
+    let answers = gated.into_iter().filter_map(|gated| match gated {
+        Gated::Effect(Effect::Reply { answer, .. }) => Some(answer),
+        _ => None,
+    });
+    answers.last().expect("an answer")
+}
+
+fn leased(machine: &mut Machine) -> Holder {
+    let (tasks, when) = (vec![task()], AnswerWhen::Durable);
+    ask(machine, Command::Submit { reply: REPLY, tasks, when });
+    let lease = Command::Lease {
+        reply: REPLY,
+        agents: vec!["work".into()],
+        tenant: "a".into(),
+        max_tasks: 1,
+        lease_ms: 1_000,
+        waits: false,
+    };
+    match ask(machine, lease) {
+        Answer::Leases(grants) => grants[0].holder,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn report(machine: &mut Machine, holder: Holder, report: Report) -> Result<Reported, Refusal> {
+    let (tenant, reports) = ("a".into(), vec![(holder, report)]);
+    match ask(machine, Command::Report { reply: REPLY, tenant, reports }) {
+        Answer::Reports(mut results) => results.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_history_is_warned_of_once_and_full_at_its_bound() {
+    let mut machine = machine();
+    let holder = leased(&mut machine);
+    let mut taken = 0;
+    let refused = loop {
+        let text = format!("\"{taken}{}\"", "x".repeat(OUTPUT_BYTES_MAX - 16));
+        let result = Payload::new(text.as_bytes(), hash);
+        let step = Report::Step { name: "big".into(), result };
+        if let Err(refusal) = report(&mut machine, holder, step) {
+            break refusal;
+        }
+        taken += 1;
+        let is_long = HISTORY_BYTES_MAX / 5 <= taken * OUTPUT_BYTES_MAX as u64;
+        assert_eq!(machine.stats().long_histories, u64::from(is_long), "after {taken} steps");
+    };
+    assert_eq!(refused, Refusal::HistoryFull);
+    assert_eq!(taken, HISTORY_BYTES_MAX / OUTPUT_BYTES_MAX as u64);
+    let output = Payload::null();
+    let done = report(&mut machine, holder, Report::Complete { output });
+    assert_eq!(done, Ok(Reported::Taken), "a full history does not keep a task from its end");
+}
+
+#[test]
+fn a_step_that_is_sent_again_is_taken_once() {
+    let mut machine = machine();
+    let holder = leased(&mut machine);
+    let step = || Report::Step { name: "one".into(), result: Payload::inline(b"1") };
+    assert_eq!(report(&mut machine, holder, step()), Ok(Reported::Taken));
+    assert_eq!(report(&mut machine, holder, step()), Ok(Reported::Taken));
+    let partition = machine.partition(PartitionId(0)).expect("loaded");
+    assert_eq!(partition.tasks[&holder.task].task.steps, 1);
+}
