@@ -16,8 +16,9 @@ use crate::wheel::TimerId;
 pub struct PartitionState {
     /// Which.
     pub id: PartitionId,
-    /// Live tasks and dead letters; an ended task stays until its batch is closed.
-    pub tasks: Map<TaskId, Held>,
+    /// Live tasks and dead letters; an ended task stays until its batch is closed. Boxed, because a
+    /// map has up to twice as many places as entries, and moves them all when it grows.
+    pub tasks: Map<TaskId, Box<Held>>,
     /// Idempotency keys.
     pub keys: Map<u128, KeyRow>,
     /// The last place given to a ready task.

@@ -167,6 +167,8 @@ fn step_started(task: &mut Task, event: &Event) {
     }
     assert_eq!(step.0, task.steps + 1, "steps have no gaps");
     task.steps = step.0;
+    // Most loops have one open step; a vector that grows by itself would begin with four.
+    run.open.reserve_exact(1);
     run.open.push(OpenStep {
         step: *step,
         kind: *kind,
@@ -214,6 +216,7 @@ fn step_ended(task: &mut Task, event: &Event) {
         }
         _ => {}
     }
+    run.open.reserve_exact(planned.len());
     for call in planned {
         task.steps += 1;
         plan(run, Step(task.steps), call);

@@ -175,7 +175,7 @@ impl Machine {
 
     fn held(&self, task: TaskId) -> Option<&Held> {
         let partition = self.partitions.get(usize::from(task.partition().0))?.as_ref()?;
-        partition.tasks.get(&task)
+        partition.tasks.get(&task).map(Box::as_ref)
     }
 
     fn held_mut(&mut self, task: TaskId) -> Option<&mut Held> {
@@ -261,7 +261,8 @@ impl Machine {
 }
 
 fn held_mut(partitions: &mut [Option<Box<PartitionState>>], task: TaskId) -> Option<&mut Held> {
-    partitions.get_mut(usize::from(task.partition().0))?.as_mut()?.tasks.get_mut(&task)
+    let partition = partitions.get_mut(usize::from(task.partition().0))?.as_mut()?;
+    partition.tasks.get_mut(&task).map(Box::as_mut)
 }
 
 /// Whether a task's history has grown to the part of its bounds that is warned of.

@@ -35,16 +35,17 @@ impl Machine {
         let mut state = PartitionState::new(id);
         state.tasks.reserve(loaded.tasks.len());
         self.partitions[at] = Some(Box::new(state));
-        let mut tasks = loaded.tasks;
+        // Boxed before they are sorted: a header is large, its box is not.
+        let mut tasks: Vec<_> = loaded.tasks.into_iter().map(|task| self.hold(task)).collect();
         if !self.has_bug(Bug::OrderLost) {
-            tasks.sort_unstable_by_key(|task| (task.ready_seq, task.id));
+            tasks.sort_unstable_by_key(|held| (held.task.ready_seq, held.task.id));
         }
-        for task in tasks {
+        for held in tasks {
+            let task = &held.task;
             assert_eq!(task.id.partition(), id, "a task of another partition");
             assert!(!task.state.is_ended() || task.state == State::Failed);
             let (task_id, ready_seq) = (task.id, task.ready_seq);
             let was_running = task.state == State::Running;
-            let held = self.hold(task);
             let state = self.partition_mut(id).expect("just put there");
             state.ready_seq = state.ready_seq.max(ready_seq);
             let before = state.tasks.insert(task_id, held);

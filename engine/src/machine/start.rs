@@ -116,7 +116,7 @@ impl Machine {
         let event = Event::StepStarted {
             step: Step(1),
             kind: StepKind::Timer,
-            name: Arc::from("sleep"),
+            name: Arc::clone(&task.agent),
             call_id: None,
             input: None,
             effect: ToolEffect::Pure,

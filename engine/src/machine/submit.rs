@@ -152,12 +152,12 @@ impl Machine {
     }
 
     /// A task's place in memory, counted.
-    pub(super) fn hold(&mut self, task: Task) -> Held {
+    pub(super) fn hold(&mut self, task: Task) -> Box<Held> {
         self.live_tasks += 1;
         self.live_bytes += task.input.resident_bytes();
         let lane = self.agents.lane(&task.agent, &task.tenant);
         let key = self.agents.retain_key(&task.tenant, task.fairness_key.as_ref());
-        Held::new(task, lane, key)
+        Box::new(Held::new(task, lane, key))
     }
 
     fn remember_key(&mut self, task: &Task) {
