@@ -227,7 +227,8 @@ fn held() -> (Server, Home) {
 
 /// Waits until the node says that it drains.
 fn draining(node: &Node) {
-    let is_it = |line: &str| line.contains("\"draining\"").then_some(());
+    // The net core's own word: from then on it takes nothing new.
+    let is_it = |line: &str| line.contains("\"intake\":\"Draining\"").then_some(());
     node.log().wait(Instant::now() + e2e::PATIENCE, is_it).expect("it says so");
 }
 
