@@ -180,6 +180,7 @@ async fn finish(open: &Open) {
         if !is_open {
             return;
         }
+        // Told again, and not just awaited: one may have been accepted since, and heard nothing.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

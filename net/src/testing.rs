@@ -40,6 +40,9 @@ use std::time::Duration;
 pub(crate) use store::Store;
 use store::StoreReader;
 
+/// The longest that a test waits for something to happen, in virtual ms.
+const UNTIL_MS_MAX: u64 = 60_000;
+
 /// When everything in these tests happens.
 pub(crate) const AT: Millis = Millis(1_764_038_329_007);
 
@@ -318,6 +321,17 @@ impl Answered {
         let part = |name: &str| json[name].as_str().unwrap_or("-").to_owned();
         format!("{} {} {}", self.status, part("code"), part("pointer"))
     }
+}
+
+/// Lets the world go on, a virtual ms at a time, until `is` holds; fails when it never does.
+pub(crate) async fn until(is: impl Fn() -> bool) {
+    for _ in 0..UNTIL_MS_MAX {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("what was waited for did not come");
 }
 
 /// An error for tests.

@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::problem::Problem;
 use crate::render::json;
 use crate::route::{Access, handler};
-use crate::testing::World;
+use crate::testing::{World, until};
 use hyper::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -191,19 +191,26 @@ async fn a_drain_serves_what_is_open_and_finishes_what_is_under_way() {
         open.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
         answers(&mut open, 1).await;
         world.orders.set_phase(Phase::Draining);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(TcpStream::connect(addr).await.is_err(), "nothing new");
+        let mut is_refused = false;
+        for _ in 0..1_000 {
+            // The kernel takes connections until the server has had its turn to close the listener.
+            is_refused |= TcpStream::connect(addr).await.is_err();
+            if is_refused {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(is_refused, "nothing new");
         open.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
         answers(&mut open, 1).await;
 
         open.write_all(b"GET /slow/1000 HTTP/1.1\r\n\r\n").await.expect("writes");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        until(|| core.stats.in_flight() == 1).await;
         world.orders.set_phase(Phase::Stopping);
         let last = to_end(&mut open).await;
         assert!(last.starts_with("HTTP/1.1 200") && last.contains("connection: close"), "{last}");
         drop(open);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert_eq!(core.stats.connections(), 0);
+        until(|| core.stats.connections() == 0).await;
     })
     .await;
 }

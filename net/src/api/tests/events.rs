@@ -2,7 +2,7 @@
 
 use super::submit;
 use crate::body::OutBody;
-use crate::testing::{World, stop};
+use crate::testing::{World, stop, until};
 use http_body_util::BodyExt;
 use no_engine::event::Event;
 use no_engine::id::{Step, TaskId};
@@ -44,9 +44,10 @@ async fn history_then_live_each_once_to_the_end() {
             world.happens(task, Event::Woken);
             let body = open(&world, &id, &[ADMIN]).await;
             let more = async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                until(|| world.count("Subscribe") == 1 && !world.core.deltas.is_idle()).await;
                 world.core.deltas.publish(task, Step(1), "hi");
                 world.happens(task, Event::Woken);
+                // Time itself is what is waited for: the heartbeat's.
                 tokio::time::sleep(Duration::from_secs(16)).await;
                 world.happens(task, Event::Succeeded { output: Payload::inline(b"{\n}") });
             };
@@ -76,16 +77,14 @@ async fn a_stream_ends_with_its_client_or_the_node() {
         .run(async {
             let id = submit(&world, r#"{"agent":"sleep","input":{"ms":5}}"#).await;
             let body = open(&world, &id, &[ADMIN]).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            until(|| world.count("Subscribe") == 1).await;
             drop(body);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            assert_eq!(world.count("Unsubscribe"), 1);
+            until(|| world.count("Unsubscribe") == 1).await;
 
             let body = open(&world, &id, &[ADMIN]).await;
             stop(&world);
             assert_eq!(rest(body).await, ": nO\n\n");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            assert_eq!(world.count("Unsubscribe"), 2);
+            until(|| world.count("Unsubscribe") == 2).await;
             assert!(world.core.pending.is_empty());
         })
         .await;
@@ -99,12 +98,13 @@ async fn a_client_that_takes_nothing_is_cut_off() {
             let id = submit(&world, r#"{"agent":"sleep","input":{"ms":5}}"#).await;
             let task: TaskId = id.parse().expect("an id");
             let body = open(&world, &id, &[ADMIN]).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            until(|| world.count("Subscribe") == 1).await;
             for _ in 0..100 {
                 world.happens(task, Event::Woken);
             }
-            tokio::time::sleep(Duration::from_secs(31)).await;
-            assert_eq!(world.count("Unsubscribe"), 1);
+            let begun = tokio::time::Instant::now();
+            until(|| world.count("Unsubscribe") == 1).await;
+            assert!(begun.elapsed() <= Duration::from_secs(31), "nothing taken for 30 s");
             assert!(world.core.pending.is_empty());
             let text = rest(body).await;
             assert!(frames(&text).len() < 200, "it has what fitted, and the rest by its last id");

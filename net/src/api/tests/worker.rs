@@ -1,7 +1,7 @@
 //! The worker protocol through the router.
 
 use super::submit;
-use crate::testing::{Answered, World};
+use crate::testing::{Answered, World, until};
 use std::time::Duration;
 
 const LEASE: &str = "/v1/worker/lease";
@@ -61,7 +61,8 @@ async fn a_waiting_worker_gets_what_comes_and_leaves_nothing_behind() {
             let body = r#"{"agents":["work"],"wait_ms":60000}"#;
             let begun = tokio::time::Instant::now();
             let come = async {
-                tokio::time::sleep(Duration::from_millis(30)).await;
+                // Each shard was asked in vain, and then told to remember the asker.
+                until(|| world.count("Lease") == 4).await;
                 submit(&world, r#"{"agent":"work"}"#).await
             };
             let (got, id) = tokio::join!(world.call("POST", LEASE, body), come);
