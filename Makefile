@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-tools lint fmt sim clean
+.PHONY: help run build test test-tools lint fmt sim bench-peers clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -45,6 +45,9 @@ sim: ## Run the simulator without end, or one seed: SEED=7 make sim
 			--test sim -- --nocapture the_promises_hold; \
 		if [ -n "$${SEED:-}" ]; then break; fi; \
 	done
+
+bench-peers: build ## Measure nO beside Restate, BullMQ and others, on this machine in one run
+	@bash benches/peers/run
 
 clean: ## Remove everything built, but no data
 	@$(CARGO) clean
