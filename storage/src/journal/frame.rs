@@ -38,8 +38,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn new() -> Draft {
-        Draft { bytes: vec![0; HEADER_BYTES] }
+    /// An empty one, in the memory of `buffer`.
+    pub(crate) fn new(mut buffer: Vec<u8>) -> Draft {
+        buffer.clear();
+        buffer.resize(HEADER_BYTES, 0);
+        Draft { bytes: buffer }
     }
 
     /// Where entries go.
@@ -89,6 +92,11 @@ impl Frame {
         &self.bytes
     }
 
+    /// Its memory, to be used again.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The entries.
     pub(crate) fn entries(&self) -> &[u8] {
         let len = Frame::len_at(&self.bytes).unwrap_or(0);
@@ -111,7 +119,7 @@ fn check(key: &Key, bytes: &[u8]) -> [u8; 16] {
 /// A frame as bytes, for tests of files.
 #[cfg(test)]
 pub(crate) fn sealed(number: u64, key: &Key, entries: &[u8]) -> Frame {
-    let mut draft = Draft::new();
+    let mut draft = Draft::new(Vec::new());
     draft.entries_mut().extend_from_slice(entries);
     draft.seal(number, key)
 }

@@ -18,11 +18,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a frame waits for others before it is taken over.
-const LINGER: Duration = Duration::from_millis(40);
+const LINGER: Duration = Duration::from_millis(100);
 /// Bytes of frames that wait no longer.
-const LINGER_BYTES_MAX: usize = 2 << 20;
+const LINGER_BYTES_MAX: usize = 8 << 20;
 /// Bytes of frames that one transaction takes over: some tens of ms of work.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Buffers that are kept for frames to come, and the largest that is worth keeping.
+const SPARE: (usize, usize) = (4, 4 << 20);
 /// Pause before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
 /// How long a reader waits for the index. Far more than a group takes.
@@ -51,6 +53,8 @@ struct State {
     full_until: Option<Instant>,
     failed: Option<String>,
     is_over: bool,
+    /// Buffers of frames that were taken over: memory that need not be asked for again.
+    spare: Vec<Vec<u8>>,
     /// The wall clock, as the journal thread last told it; until then nothing is too old.
     now: Option<Millis>,
 }
@@ -190,6 +194,7 @@ impl Followed {
                 Next::Apply(group) => {
                     let done = index.apply(&group);
                     self.note(&group, &done);
+                    self.keep_buffers(group);
                 }
                 Next::Tidy(now) => {
                     if let Err(error @ CommitError::Failed(_)) = index.tidy(now) {
@@ -224,6 +229,26 @@ impl Followed {
             }
             (state, _) =
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A buffer for the next frame.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
+    fn keep_buffers(&self, group: Vec<Arc<Frame>>) {
+        let buffers =
+            group.into_iter().filter_map(|frame| Some(Arc::into_inner(frame)?.into_bytes()));
+        let buffers = buffers.filter(|buffer| buffer.capacity() <= SPARE.1);
+        let buffers: Vec<Vec<u8>> = buffers.take(SPARE.0).collect();
+        let mut state = self.lock();
+        if state.waiting.is_empty() {
+            // Nothing is under way: a quiet node gives its memory back.
+            state.spare.clear();
+        } else {
+            state.spare.extend(buffers);
+            state.spare.truncate(SPARE.0);
         }
     }
 

@@ -121,7 +121,7 @@ impl SqliteJournal {
         let applied = self.followed.applied()?;
         self.file.release(applied);
         self.brought.retain(|_, number| applied < *number);
-        let mut draft = Draft::new();
+        let mut draft = Draft::new(self.followed.buffer());
         for batch in batches {
             write_batch(&mut draft, batch)
                 .map_err(|malformed| self.fail(&malformed.to_string()))?;

@@ -99,7 +99,7 @@ fn add_records(
 }
 
 fn write(db: &Connection, sql: &Sql, piece: &Batch) -> std::result::Result<(), Fault> {
-    let mut draft = Draft::new();
+    let mut draft = Draft::new(Vec::new());
     write_batch(&mut draft, piece).map_err(|malformed: Malformed| Fault::Row(malformed))?;
     let frame = draft.seal(1, &[0; 32]);
     let mut work = Work::default();

@@ -47,9 +47,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A journal's bound where none is given: a third of a second at the highest rates, which the index
+/// A journal's bound where none is given: about half a second at the highest rates, which the index
 /// may fall behind by before commits wait for it.
-pub const JOURNAL_BYTES: u64 = 32 << 20;
+pub const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// What a store is to be like.
 #[derive(Clone, Debug)]

@@ -99,7 +99,6 @@ impl<'a> Work<'a> {
             let (mut events, rest) = stretches.split_at(own);
             stretches = rest;
             check_order(same, events)?;
-            let mut cells = unpacked::<{ TASK_COLUMNS.len() }>(last.cells)?;
             for stretch in events {
                 self.add_payloads(db, stretch)?;
             }
@@ -108,13 +107,12 @@ impl<'a> Work<'a> {
                 events = more;
                 join(head, &mut text);
                 let named = named_by(head);
-                bind(&mut insert, &cells, 1)?;
+                bind_packed(&mut insert, last.cells, 0)?;
                 bind_row(&mut insert, TASK_COLUMNS.len() + 1, &text, &named)?;
                 insert.raw_execute()?;
             } else {
-                let key = std::mem::replace(&mut cells[0], Cell::Null);
-                bind(&mut update, &cells[TASK_FIXED..], 1)?;
-                update.raw_bind_parameter(TASK_COLUMNS.len() - TASK_FIXED + 1, &key)?;
+                bind_packed(&mut update, last.cells, TASK_FIXED)?;
+                update.raw_bind_parameter(TASK_COLUMNS.len() - TASK_FIXED + 1, &last.id[..])?;
                 if update.raw_execute()? != 1 {
                     return Err(missing(last.id));
                 }
