@@ -256,6 +256,18 @@ fn write_events(
     Ok(())
 }
 
+/// Binds a task's packed cells behind the first `skipped` ones.
+fn bind_packed(statement: &mut Statement<'_>, cells: &[u8], skipped: usize) -> Result<(), Fault> {
+    let mut unpack = Unpack::new(cells);
+    for i in 0..TASK_COLUMNS.len() {
+        let cell = unpack.cell().ok_or(MALFORMED)?;
+        if skipped <= i {
+            statement.raw_bind_parameter(i - skipped + 1, &cell)?;
+        }
+    }
+    Ok(())
+}
+
 fn bind(statement: &mut Statement<'_>, cells: &[Cell<'_>], first: usize) -> rusqlite::Result<()> {
     for (i, cell) in (first..).zip(cells) {
         statement.raw_bind_parameter(i, cell)?;
