@@ -1,14 +1,16 @@
 //! nO's stores: commits what the engine decided and reads it back; decides nothing.
 //!
-//! `rows` is the one mapping between the engine's values and table rows. `sqlite` keeps them in one
-//! file per shard. `writer` is the loop of a journal thread, the same for every store: it groups
-//! what waits into one transaction and says when that is durable. `blob` names large payloads.
+//! `rows` is the one mapping between the engine's values and table rows. `journal` is the
+//! append-only file that a commit goes to first, `sqlite` the index behind it, a file per shard,
+//! which is read and loaded. `writer` is the loop of a journal thread, the same for every store: it
+//! groups what waits into one commit and says when that is durable. `blob` names large payloads.
 //!
 //! Invariants: a file is written by one connection of one thread (checkpoints aside); a failed sync
 //! is never tried again; what cannot be read back is not acknowledged.
 
 pub mod blob;
 pub mod error;
+mod journal;
 mod rows;
 pub mod sqlite;
 pub mod writer;

@@ -7,17 +7,19 @@
 //! come from a damaged disk.
 
 mod event;
+mod pack;
 mod small;
 mod task;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use event::{EVENT_COLUMNS, Joined, event_cells, record_of};
+pub(crate) use event::{HISTORY_FIRST, V1_EVENT_COLUMNS, records_of, v1_record_of, write_event};
+pub(crate) use pack::{Unpack, pack};
 pub(crate) use small::{
     AGENT_COLUMNS, KEY_COLUMNS, agent_cells, agent_of, key_cells, key_name, key_of,
 };
-pub(crate) use task::{TASK_COLUMNS, TASK_FIXED, payload_of, task_cells, task_of};
+pub(crate) use task::{TASK_COLUMNS, TASK_FIXED, V1_TASK_COLUMNS, task_cells, task_of, v1_task_of};
 
 use crate::error::Malformed;
 use std::borrow::Cow;
@@ -34,7 +36,7 @@ pub(crate) enum Cell<'a> {
     /// UTF-8 text.
     Text(Cow<'a, [u8]>),
     /// Bytes.
-    Bytes(&'a [u8]),
+    Bytes(Cow<'a, [u8]>),
     /// 16 bytes: an id or a key's hash.
     Bytes16([u8; 16]),
     /// Of a type that no column has. Only read, never written.
@@ -145,7 +147,8 @@ impl<'r, R: Row> Cells<'r, R> {
     fn bytes_or_null<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Malformed> {
         match self.take() {
             Cell::Null => Ok(None),
-            Cell::Bytes(bytes) => bytes.try_into().map(Some).map_err(|_| self.malformed()),
+            Cell::Bytes16(bytes) => bytes[..].try_into().map(Some).map_err(|_| self.malformed()),
+            Cell::Bytes(bytes) => bytes[..].try_into().map(Some).map_err(|_| self.malformed()),
             _ => Err(self.malformed()),
         }
     }

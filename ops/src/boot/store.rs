@@ -21,6 +21,7 @@ pub(super) fn open(config: &Config) -> Result<Store> {
         partitions: engine.partitions,
         shards: engine.shards,
         retention_ms: engine.retention_ms,
+        ..OpenOptions::default()
     };
     let bar = ProgressBar::hidden();
     let style = ProgressStyle::with_template("moving partitions, file {bar:40} {pos}/{len} {eta}");

@@ -1,6 +1,9 @@
 //! A task as a row of `tasks`.
+//!
+//! What an operator looks for and what lists filter by has a column each; the rest is packed into
+//! one (`pack.rs`), because a statement pays for each column of each row.
 
-use super::{Cell, Cells, Names, Row, json_cell};
+use super::{Cell, Cells, Names, Row, Unpack, json_cell, pack};
 use crate::error::Malformed;
 use no_engine::id::{Attempt, Fence, TaskId};
 use no_engine::payload::{Hash, Payload};
@@ -11,34 +14,43 @@ use std::sync::Arc;
 
 const TABLE: &str = "tasks";
 
-/// The columns, those that never change first.
-pub(crate) const TASK_COLUMNS: [&str; 42] = [
+/// The columns, those that never change first. `rest` holds [`REST`], packed.
+pub(crate) const TASK_COLUMNS: [&str; 13] = [
     "id",
     "partition",
     "agent",
     "tenant",
-    "input",
-    "input_hash",
-    "input_len",
     "fairness_key",
     "tags",
     "created_at",
+    "input",
+    "state",
+    "ended_at",
+    "output",
+    "run",
+    "rest",
+];
+
+/// So many of [`TASK_COLUMNS`] are written once: an update sets the others.
+pub(crate) const TASK_FIXED: usize = 8;
+
+/// What is packed in `rest`, in order. New ones come at the end.
+const REST: [&str; 30] = [
+    "input_hash",
+    "input_len",
+    "output_hash",
+    "output_len",
     "key_hash",
     "key_fingerprint",
-    "state",
     "priority",
     "attempt",
     "max_attempts",
-    "output",
-    "output_hash",
-    "output_len",
     "error_code",
     "error_message",
     "error_retryable",
     "waiting",
     "run_at",
     "started_at",
-    "ended_at",
     "deadline",
     "timeout_ms",
     "failures",
@@ -54,49 +66,67 @@ pub(crate) const TASK_COLUMNS: [&str; 42] = [
     "output_tokens",
     "cost_micro_usd",
     "steps",
-    "run",
 ];
 
-/// So many of [`TASK_COLUMNS`] are written once: an update sets the others.
-pub(crate) const TASK_FIXED: usize = 12;
+/// Columns of their own, without `rest`.
+const OWN: usize = TASK_COLUMNS.len() - 1;
+
+/// All that is kept of a task, in the order in which it is read: each was a column in version 1.
+pub(crate) const V1_TASK_COLUMNS: [&str; OWN + REST.len()] = {
+    let mut all = [""; OWN + REST.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = if i < OWN { TASK_COLUMNS[i] } else { REST[i - OWN] };
+        i += 1;
+    }
+    all
+};
 
 /// A task's cells, in the order of [`TASK_COLUMNS`]. The lease is soft and not among them.
-pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 42], Malformed> {
-    let [input, input_hash, input_len] = payload_cells(Some(&task.input));
-    let [output, output_hash, output_len] = payload_cells(task.output.as_ref());
-    let error = task.error.as_deref();
+pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 13], Malformed> {
     let tags = task.tags.as_ref();
-    let waiting = task.waiting.as_deref();
     let run = task.run.as_deref();
-    let budget = (task.budget != Default::default()).then_some(&task.budget);
-    let usage = &task.usage;
     Ok([
         Cell::Bytes16(task.id.to_bytes()),
         Cell::small(task.id.partition().0),
         Cell::text(&task.agent),
         Cell::text(&task.tenant),
-        input,
-        input_hash,
-        input_len,
         Cell::text_or_null(task.fairness_key.as_deref()),
         tags.map_or(Ok(Cell::Null), |tags| json_cell(tags, TABLE, "tags"))?,
         Cell::bits(task.created_at.0),
+        text_of(Some(&task.input)),
+        Cell::text(task.state.name()),
+        Cell::bits_or_null(task.ended_at.map(|at| at.0)),
+        text_of(task.output.as_ref()),
+        run.map_or(Ok(Cell::Null), |run| json_cell(run, TABLE, "run"))?,
+        Cell::Bytes(Cow::Owned(rest_of(task)?)),
+    ])
+}
+
+/// The cells of [`REST`], packed.
+fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
+    let [input_hash, input_len] = name_of(Some(&task.input));
+    let [output_hash, output_len] = name_of(task.output.as_ref());
+    let error = task.error.as_deref();
+    let waiting = task.waiting.as_deref();
+    let budget = (task.budget != Default::default()).then_some(&task.budget);
+    let usage = &task.usage;
+    let cells: [Cell<'_>; REST.len()] = [
+        input_hash,
+        input_len,
+        output_hash,
+        output_len,
         task.key.map_or(Cell::Null, |key| Cell::Bytes16(key.hash.to_be_bytes())),
         Cell::bits_or_null(task.key.map(|key| key.fingerprint)),
-        Cell::text(task.state.name()),
         Cell::small(task.priority),
         Cell::small(task.attempt.0),
         Cell::small(task.max_attempts),
-        output,
-        output_hash,
-        output_len,
         Cell::text_or_null(error.map(|error| &*error.code)),
         Cell::text_or_null(error.map(|error| &*error.message)),
         error.map_or(Cell::Null, |error| Cell::small(u8::from(error.retryable))),
         waiting.map_or(Ok(Cell::Null), |waiting| json_cell(waiting, TABLE, "waiting"))?,
         Cell::bits(task.run_at.0),
         Cell::bits_or_null(task.started_at.map(|at| at.0)),
-        Cell::bits_or_null(task.ended_at.map(|at| at.0)),
         Cell::bits_or_null(task.deadline.map(|at| at.0)),
         Cell::bits(task.timeout_ms),
         Cell::small(task.failures),
@@ -112,38 +142,70 @@ pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 42], Malformed> {
         Cell::bits(usage.output_tokens),
         Cell::bits(usage.cost_micro_usd),
         Cell::small(task.steps),
-        run.map_or(Ok(Cell::Null), |run| json_cell(run, TABLE, "run"))?,
-    ])
+    ];
+    let mut packed = Vec::with_capacity(128);
+    cells.iter().for_each(|cell| pack(&mut packed, cell));
+    Ok(packed)
+}
+
+/// A row with its packed column spread out.
+struct Whole<'r, R> {
+    own: &'r R,
+    rest: [Cell<'r>; REST.len()],
+}
+
+impl<R: Row> Row for Whole<'_, R> {
+    fn cell(&self, index: usize) -> Cell<'_> {
+        if index < OWN { self.own.cell(index) } else { self.rest.cell(index - OWN) }
+    }
 }
 
 /// The task of a row with [`TASK_COLUMNS`].
 pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malformed> {
-    let mut cells = Cells::new(row, TABLE, &TASK_COLUMNS);
+    let malformed = Malformed { table: TABLE, column: "rest" };
+    let Cell::Bytes(Cow::Borrowed(packed)) = row.cell(OWN) else { return Err(malformed) };
+    let rest = Unpack::new(packed).cells().ok_or(malformed)?;
+    v1_task_of(&Whole { own: row, rest }, names)
+}
+
+/// The task of a row with [`V1_TASK_COLUMNS`].
+pub(crate) fn v1_task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malformed> {
+    let mut cells = Cells::new(row, TABLE, &V1_TASK_COLUMNS);
     let cells = &mut cells;
     let id = TaskId::from_bytes(cells.bytes()?).ok_or_else(|| cells.malformed())?;
     if cells.small::<u16>()? != id.partition().0 {
         return Err(cells.malformed());
     }
-    // The fields stand in the order of the columns: each takes the next.
+    let agent = names.get(cells.text()?);
+    let tenant = names.get(cells.text()?);
+    let fairness_key = cells.text_or_null()?.map(|key| names.get(key));
+    let tags = cells.json_or_null::<Vec<Box<str>>>()?.map(Arc::from);
+    let created_at = Millis(cells.bits()?);
+    let input_text = cells.text_or_null()?;
+    let state = State::of_name(cells.text()?).ok_or_else(|| cells.malformed())?;
+    let ended_at = cells.bits_or_null()?.map(Millis);
+    let output_text = cells.text_or_null()?;
+    // The fields below stand in the order of the columns: each takes the next.
     Ok(Task {
         id,
-        agent: names.get(cells.text()?),
-        tenant: names.get(cells.text()?),
-        input: payload_of(cells)?.ok_or_else(|| cells.malformed())?,
-        fairness_key: cells.text_or_null()?.map(|key| names.get(key)),
-        tags: cells.json_or_null::<Vec<Box<str>>>()?.map(Arc::from),
-        created_at: Millis(cells.bits()?),
+        agent,
+        tenant,
+        fairness_key,
+        tags,
+        created_at,
+        state,
+        ended_at,
+        run: cells.json_or_null()?.map(Box::new),
+        input: payload_of(cells, input_text)?.ok_or_else(|| cells.malformed())?,
+        output: payload_of(cells, output_text)?,
         key: key_of(cells)?,
-        state: State::of_name(cells.text()?).ok_or_else(|| cells.malformed())?,
         priority: cells.small()?,
         attempt: Attempt(cells.small()?),
         max_attempts: cells.small()?,
-        output: payload_of(cells)?,
         error: error_of(cells)?,
         waiting: cells.json_or_null()?.map(Box::new),
         run_at: Millis(cells.bits()?),
         started_at: cells.bits_or_null()?.map(Millis),
-        ended_at: cells.bits_or_null()?.map(Millis),
         deadline: cells.bits_or_null()?.map(Millis),
         timeout_ms: cells.bits()?,
         failures: cells.small()?,
@@ -156,7 +218,6 @@ pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malform
         budget: cells.json_or_null()?.unwrap_or_default(),
         usage: usage_of(cells)?,
         steps: cells.small()?,
-        run: cells.json_or_null()?.map(Box::new),
         lease: None,
     })
 }
@@ -193,20 +254,29 @@ fn usage_of(cells: &mut Cells<'_, impl Row>) -> Result<Usage, Malformed> {
     })
 }
 
-/// A payload as three cells: the text of a small one, or hash and length of a large one.
-fn payload_cells(payload: Option<&Payload>) -> [Cell<'_>; 3] {
+/// The text of a small payload.
+fn text_of(payload: Option<&Payload>) -> Cell<'_> {
     match payload {
-        None => [Cell::Null, Cell::Null, Cell::Null],
-        Some(Payload::Inline(bytes)) => [Cell::Text(Cow::Borrowed(bytes)), Cell::Null, Cell::Null],
-        Some(Payload::Blob { hash, bytes_len, .. }) => {
-            [Cell::Null, Cell::Bytes(&hash.0), Cell::small(*bytes_len)]
-        }
+        Some(Payload::Inline(bytes)) => Cell::Text(Cow::Borrowed(bytes)),
+        None | Some(Payload::Blob { .. }) => Cell::Null,
     }
 }
 
-/// The payload of the next three cells.
-pub(crate) fn payload_of(cells: &mut Cells<'_, impl Row>) -> Result<Option<Payload>, Malformed> {
-    let text = cells.text_or_null()?;
+/// Hash and length of a large payload.
+fn name_of(payload: Option<&Payload>) -> [Cell<'_>; 2] {
+    match payload {
+        Some(Payload::Blob { hash, bytes_len, .. }) => {
+            [Cell::Bytes(Cow::Borrowed(&hash.0)), Cell::small(*bytes_len)]
+        }
+        None | Some(Payload::Inline(_)) => [Cell::Null, Cell::Null],
+    }
+}
+
+/// The payload of that text, or else of the next two cells.
+fn payload_of(
+    cells: &mut Cells<'_, impl Row>,
+    text: Option<&str>,
+) -> Result<Option<Payload>, Malformed> {
     let hash = cells.bytes_or_null()?.map(Hash);
     match (text, hash, cells.small_or_null()?) {
         (None, None, None) => Ok(None),

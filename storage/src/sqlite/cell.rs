@@ -24,7 +24,7 @@ impl Row for rusqlite::Row<'_> {
             ValueRef::Null => Cell::Null,
             ValueRef::Integer(n) => Cell::Int(n),
             ValueRef::Text(text) => Cell::Text(Cow::Borrowed(text)),
-            ValueRef::Blob(bytes) => Cell::Bytes(bytes),
+            ValueRef::Blob(bytes) => Cell::Bytes(Cow::Borrowed(bytes)),
             ValueRef::Real(_) => Cell::Other,
         }
     }
@@ -41,11 +41,10 @@ pub(crate) fn execute<'a>(
     statement.raw_execute()
 }
 
-/// `INSERT` of so many rows with these columns.
-pub(crate) fn insert_sql(table: &str, columns: &[&str], rows: usize) -> String {
-    let row = format!("({})", vec!["?"; columns.len()].join(","));
-    let rows = vec![row; rows].join(",");
-    format!("INSERT INTO {table} ({}) VALUES {rows}", columns.join(","))
+/// `INSERT` of a row with these columns.
+pub(crate) fn insert_sql(table: &str, columns: &[&str]) -> String {
+    let row = vec!["?"; columns.len()].join(",");
+    format!("INSERT INTO {table} ({}) VALUES ({row})", columns.join(","))
 }
 
 /// `UPDATE` of the columns after the first `fixed` ones, by the first one. The parameters are those

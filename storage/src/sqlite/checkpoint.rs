@@ -238,6 +238,7 @@ fn is_passing(error: &rusqlite::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sqlite::Following;
     use crate::{OpenOptions, Store, blob, samples};
     use no_engine::id::{PartitionId, ShardId, TaskId};
     use no_engine::payload::Payload;
@@ -254,7 +255,9 @@ mod tests {
     #[test]
     fn a_log_is_copied_as_it_grows_and_begins_anew_when_it_is_long() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut store = Store::open(dir.path(), &OpenOptions::default()).expect("a new folder");
+        let following = Following::ByHand { after: 1 };
+        let options = OpenOptions { following, ..OpenOptions::default() };
+        let mut store = Store::open(dir.path(), &options).expect("a new folder");
         let mut journal = store.journal(ShardId(0)).expect("a journal");
         let path = schema::shard_path(dir.path(), 0);
         let files = [(open(&path).expect("opens"), path.clone())];
@@ -287,7 +290,9 @@ mod tests {
     #[test]
     fn a_failed_checkpoint_poisons_the_journal() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut store = Store::open(dir.path(), &OpenOptions::default()).expect("a new folder");
+        let following = Following::ByHand { after: 1 };
+        let options = OpenOptions { following, ..OpenOptions::default() };
+        let mut store = Store::open(dir.path(), &options).expect("a new folder");
         let mut journal = store.journal(ShardId(0)).expect("a journal");
         commit(&mut journal, 1).expect("committed");
         let log = &store.shared.logs[0];
@@ -296,6 +301,7 @@ mod tests {
         note(log, dir.path(), &error(rusqlite::ffi::SQLITE_FULL));
         commit(&mut journal, 2).expect("committed");
         note(log, dir.path(), &error(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+        assert!(matches!(commit(&mut journal, 3), Err(CommitError::Failed(_))));
         assert!(matches!(commit(&mut journal, 3), Err(CommitError::Failed(_))));
     }
 }

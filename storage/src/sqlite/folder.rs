@@ -39,6 +39,16 @@ impl Marker {
         Marker { store: "nO".into(), schema: SCHEMA, partitions, shards, moving_from }
     }
 
+    /// The version that all files of the folder have at least.
+    pub(crate) fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    /// All files have this build's version.
+    pub(crate) fn set_schema(&mut self) {
+        self.schema = SCHEMA;
+    }
+
     /// Reads the folder's marker; `None` where there is none.
     pub(crate) fn read(dir: &Path) -> Result<Option<Marker>> {
         #[derive(Deserialize)]

@@ -1,32 +1,43 @@
-//! The embedded store: one SQLite file per shard in one folder.
+//! The embedded store: for each shard a journal and an index behind it, a SQLite file, in one
+//! folder.
 //!
-//! [`Store::open`] refuses what is not a sound store of this build's kind, settles the number of
-//! files, and then gives out the parts that threads own: a journal and a loader for each shard,
-//! readers, and the checkpoint thread. The store itself holds the folder's lock: keep it until all
-//! parts are gone.
+//! A commit is durable once it is in the journal; the index takes it over a moment later, and it is
+//! the index that is read and loaded. [`Store::open`] refuses what is not a sound store of this
+//! build's kind, moves an older one on, has the indexes take over what their journals still hold,
+//! settles the number of files, and then gives out the parts that threads own: a journal and a
+//! loader for each shard, readers, and the checkpoint thread. The store itself holds the folder's
+//! lock: keep it until all parts are gone.
 
 mod cell;
 mod checkpoint;
 mod folder;
+mod follower;
+mod index;
 mod journal;
 mod load;
+mod migrate;
 mod read;
+mod replay;
 mod reshard;
 mod schema;
 mod tidy;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
 pub use checkpoint::Checkpoints;
-pub use journal::SqliteJournal;
+pub use journal::{Following, SqliteJournal};
 pub use load::SqliteLoad;
 pub use read::SqliteReader;
 pub use reshard::{OnProgress, Progress};
 
 use crate::error::{Error, Result};
+use crate::journal::JournalFile;
 use checkpoint::{LogGauge, Shared};
 use folder::Marker;
+use follower::Followed;
+use index::Index;
 use no_engine::id::ShardId;
 use no_engine::limits::{PARTITIONS, PARTITIONS_MAX, RETENTION_MS, SHARDS_MAX};
 use rusqlite::wal::CheckpointMode;
@@ -35,6 +46,10 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// A journal's bound where none is given: about half a second at the highest rates, which the index
+/// may fall behind by before commits wait for it.
+pub const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// What a store is to be like.
 #[derive(Clone, Debug)]
@@ -45,11 +60,21 @@ pub struct OpenOptions {
     pub shards: u16,
     /// How long tasks that succeeded or were cancelled are kept, in ms.
     pub retention_ms: u64,
+    /// The most that a shard's journal takes on the disk, in bytes: whole blocks of 4 KiB.
+    pub journal_bytes: u64,
+    /// Who takes the journal's frames over into the index.
+    pub following: Following,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { partitions: PARTITIONS, shards: 1, retention_ms: RETENTION_MS }
+        OpenOptions {
+            partitions: PARTITIONS,
+            shards: 1,
+            retention_ms: RETENTION_MS,
+            journal_bytes: JOURNAL_BYTES,
+            following: Following::Thread,
+        }
     }
 }
 
@@ -57,10 +82,12 @@ impl Default for OpenOptions {
 pub struct Store {
     partitions: u16,
     paths: Vec<PathBuf>,
-    /// The writing connections, until their journals are asked for.
-    writers: Vec<Option<Connection>>,
+    /// The writing connections and the journals' files, until their journals are asked for.
+    writers: Vec<Option<(Connection, JournalFile)>>,
+    followed: Vec<Arc<Followed>>,
     shared: Arc<Shared>,
     retention_ms: u64,
+    following: Following,
     was_clean: bool,
     _lock: File,
 }
@@ -85,7 +112,7 @@ impl Store {
         options: &OpenOptions,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<Store> {
-        let &OpenOptions { partitions, shards, retention_ms } = options;
+        let &OpenOptions { partitions, shards, retention_ms, journal_bytes, following } = options;
         assert!((1..=PARTITIONS_MAX).contains(&partitions), "the configuration was checked");
         assert!(
             (1..=SHARDS_MAX.min(partitions)).contains(&shards),
@@ -93,7 +120,7 @@ impl Store {
         );
         folder::enter(dir)?;
         let lock = folder::lock(dir)?;
-        let marker = match Marker::read(dir)? {
+        let mut marker = match Marker::read(dir)? {
             Some(marker) => marker,
             None => {
                 let marker = Marker::new(partitions, shards);
@@ -105,14 +132,32 @@ impl Store {
             let (dir, found) = (dir.to_owned(), marker.partitions);
             return Err(Error::PartitionsDiffer { dir, found, asked: partitions });
         }
+        migrate::settle(dir, &mut marker)?;
+        replay::settle(dir, &marker)?;
         reshard::settle(dir, marker, shards, on_progress)?;
         let paths: Vec<PathBuf> = (0..shards).map(|shard| schema::shard_path(dir, shard)).collect();
         let writers = paths.iter().map(|path| schema::open_writer(path));
         let writers = writers.collect::<Result<Vec<_>>>()?;
+        let files = replay::journals(dir, &paths, &writers, journal_bytes)?;
         let was_clean = take_clean_marks(&paths, &writers)?;
-        let writers = writers.into_iter().map(Some).collect();
+        let followed = paths.iter().zip(&writers).map(|(path, db)| {
+            let applied = schema::applied(db).map_err(|source| Error::of_sqlite(path, source))?;
+            Ok(Followed::new(applied))
+        });
+        let followed = followed.collect::<Result<Vec<_>>>()?;
+        let writers = writers.into_iter().zip(files).map(Some).collect();
         let shared = Shared::new(shards);
-        Ok(Store { partitions, paths, writers, shared, retention_ms, was_clean, _lock: lock })
+        Ok(Store {
+            partitions,
+            paths,
+            writers,
+            followed,
+            shared,
+            retention_ms,
+            following,
+            was_clean,
+            _lock: lock,
+        })
     }
 
     /// Partitions, fixed when the store was created.
@@ -142,12 +187,15 @@ impl Store {
     /// [`Error::Sqlite`].
     pub fn journal(&mut self, shard: ShardId) -> Result<SqliteJournal> {
         let i = usize::from(shard.0);
-        let db = self.writers[i].take().expect("a shard has one journal");
+        let (db, file) = self.writers[i].take().expect("a shard has one journal");
         let gauge = LogGauge::new(&self.shared, shard.0);
-        SqliteJournal::new(db, self.paths[i].clone(), self.retention_ms, gauge)
+        let path = &self.paths[i];
+        let index = Index::new(db, path.clone(), self.retention_ms, gauge)?;
+        SqliteJournal::new(file, index, path, Arc::clone(&self.followed[i]), self.following)
     }
 
-    /// A loader of a shard's partitions. Agents are in shard 0's.
+    /// A loader of a shard's partitions, as they were when the store was opened: to be used before
+    /// the shard's first commit. Agents are in shard 0's.
     ///
     /// # Errors
     /// Those of opening a file.
@@ -161,7 +209,7 @@ impl Store {
     /// # Errors
     /// Those of opening a file.
     pub fn reader(&self) -> Result<SqliteReader> {
-        SqliteReader::new(&self.paths, self.partitions)
+        SqliteReader::new(&self.paths, &self.followed, self.partitions)
     }
 
     /// Starts the thread that makes checkpoints. Drop it after the journals have ended.

@@ -5,7 +5,8 @@
 //! so that a filter that fits nothing costs the same as any other.
 
 use crate::error::{Error, Result};
-use crate::rows::{self, Cells, EVENT_COLUMNS, Joined, Names, TASK_COLUMNS, payload_of};
+use crate::rows::{self, HISTORY_FIRST, Names, TASK_COLUMNS};
+use crate::sqlite::follower::Followed;
 use crate::sqlite::schema::{self, OPEN};
 use no_engine::control::placement;
 use no_engine::event::Record;
@@ -27,8 +28,12 @@ pub struct SqliteReader {
 struct File {
     db: Connection,
     path: PathBuf,
+    followed: Arc<Followed>,
     task_sql: String,
 }
+
+/// Why something cannot be read now.
+const BEHIND: &str = "the index is behind the journal; the disk may be full";
 
 /// What one file gives for a list.
 struct Found {
@@ -39,8 +44,14 @@ struct Found {
 }
 
 impl SqliteReader {
-    pub(crate) fn new(paths: &[PathBuf], partitions: u16) -> Result<SqliteReader> {
-        let files = paths.iter().map(|path| File::open(path)).collect::<Result<Vec<_>>>()?;
+    pub(crate) fn new(
+        paths: &[PathBuf],
+        followed: &[Arc<Followed>],
+        partitions: u16,
+    ) -> Result<SqliteReader> {
+        let files = paths.iter().zip(followed);
+        let files = files.map(|(path, followed)| File::open(path, Arc::clone(followed)));
+        let files = files.collect::<Result<Vec<_>>>()?;
         Ok(SqliteReader { files, partitions })
     }
 
@@ -82,10 +93,10 @@ impl SqliteReader {
 }
 
 impl File {
-    fn open(path: &Path) -> Result<File> {
+    fn open(path: &Path, followed: Arc<Followed>) -> Result<File> {
         let columns = TASK_COLUMNS.join(",");
-        let task_sql = format!("SELECT {columns} FROM tasks WHERE id = ?1");
-        Ok(File { db: schema::open_reader(path)?, path: path.to_owned(), task_sql })
+        let task_sql = format!("SELECT {columns}, history FROM tasks WHERE id = ?1");
+        Ok(File { db: schema::open_reader(path)?, path: path.to_owned(), followed, task_sql })
     }
 
     fn of_sqlite(&self, source: rusqlite::Error) -> Error {
@@ -146,42 +157,57 @@ impl File {
         Ok(found)
     }
 
-    /// What the events of a task need of its row.
-    fn joined(&self, id: &[u8]) -> Result<Joined> {
-        const COLUMNS: [&str; 6] =
-            ["input", "input_hash", "input_len", "output", "output_hash", "output_len"];
-        let sql = format!("SELECT {} FROM tasks WHERE id = ?1", COLUMNS.join(","));
-        let mut statement = self.db.prepare_cached(&sql).map_err(|e| self.of_sqlite(e))?;
-        let mut rows = statement.query([id]).map_err(|source| self.of_sqlite(source))?;
-        let row = rows.next().map_err(|source| self.of_sqlite(source))?;
-        let Some(row) = row else { return Ok(Joined::default()) };
-        let mut cells = Cells::new(row, "tasks", &COLUMNS);
-        let of_row = |malformed| Error::of_row(&self.path, malformed);
-        let input = payload_of(&mut cells).map_err(of_row)?;
-        Ok(Joined { input, output: payload_of(&mut cells).map_err(of_row)? })
-    }
-
     fn events(&self, id: TaskId, after: u32, limit: usize) -> Result<Vec<Record>> {
         let of_sqlite = |source| self.of_sqlite(source);
-        let id = id.to_bytes();
+        let of_row = |malformed| Error::of_row(&self.path, malformed);
         // One moment for both tables.
         let moment = self.db.unchecked_transaction().map_err(of_sqlite)?;
-        let joined = self.joined(&id)?;
-        let columns = EVENT_COLUMNS.join(",");
-        let sql =
-            format!("SELECT {columns} FROM events WHERE task = ?1 AND ?2 < n ORDER BY n LIMIT ?3");
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut records = Vec::new();
-        let mut statement = self.db.prepare_cached(&sql).map_err(of_sqlite)?;
-        let mut rows = statement.query((&id[..], after, limit)).map_err(of_sqlite)?;
-        while let Some(row) = rows.next().map_err(of_sqlite)? {
-            let record = rows::record_of(row, &joined);
-            records.push(record.map_err(|malformed| Error::of_row(&self.path, malformed))?);
-        }
-        drop(rows);
-        drop(statement);
+        let mut take = |task: &Task, first: u32, text: &str| {
+            let stretch = rows::records_of(text, first, task).map_err(of_row)?;
+            records.extend(stretch.into_iter().filter(|record| after < record.n));
+            Ok(limit <= records.len())
+        };
+        self.walk_history(&id.to_bytes(), after, &mut take)?;
         moment.finish().map_err(of_sqlite)?;
+        records.truncate(limit);
         Ok(records)
+    }
+
+    /// Hands `take` the rows of a history from the one with the event behind `after` on, until it
+    /// says that it has enough.
+    fn walk_history(
+        &self,
+        id: &[u8],
+        after: u32,
+        take: &mut impl FnMut(&Task, u32, &str) -> Result<bool>,
+    ) -> Result<()> {
+        let of_sqlite = |source| self.of_sqlite(source);
+        let mut statement = self.db.prepare_cached(&self.task_sql).map_err(of_sqlite)?;
+        let mut rows = statement.query([id]).map_err(of_sqlite)?;
+        let Some(row) = rows.next().map_err(of_sqlite)? else { return Ok(()) };
+        let task = rows::task_of(row, &mut Names::default());
+        let task = task.map_err(|malformed| Error::of_row(&self.path, malformed))?;
+        let text = |row: &rusqlite::Row<'_>, column| {
+            let text =
+                row.get_ref(column).and_then(|value| Ok(value.as_str().map(str::to_owned)?));
+            text.map_err(of_sqlite)
+        };
+        if take(&task, HISTORY_FIRST, &text(row, TASK_COLUMNS.len())?)? {
+            return Ok(());
+        }
+        let sql = "SELECT n, data FROM events WHERE task = ?1 AND coalesce(\
+                   (SELECT max(n) FROM events WHERE task = ?1 AND n <= ?2), 0) <= n ORDER BY n";
+        let mut statement = self.db.prepare_cached(sql).map_err(of_sqlite)?;
+        let next = i64::from(after) + 1;
+        let mut rows = statement.query((id, next)).map_err(of_sqlite)?;
+        while let Some(row) = rows.next().map_err(of_sqlite)? {
+            let first = row.get(0).map_err(of_sqlite)?;
+            if take(&task, first, &text(row, 1)?)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn blob(&self, hash: Hash) -> Result<Option<Arc<[u8]>>> {
@@ -216,7 +242,9 @@ fn fits(filter: &Filter, row: &rusqlite::Row<'_>) -> rusqlite::Result<bool> {
 impl Reader for SqliteReader {
     fn task(&mut self, id: TaskId) -> std::result::Result<Option<Task>, String> {
         let Some(file) = self.file(id) else { return Ok(None) };
-        file.task(id, &mut Names::default()).map_err(|error| error.to_string())
+        let is_up = file.followed.catch_up();
+        let task = file.task(id, &mut Names::default()).map_err(|error| error.to_string())?;
+        if task.is_none() && !is_up { Err(BEHIND.to_owned()) } else { Ok(task) }
     }
 
     fn events(
@@ -226,6 +254,9 @@ impl Reader for SqliteReader {
         limit: usize,
     ) -> std::result::Result<Vec<Record>, String> {
         let Some(file) = self.file(id) else { return Ok(Vec::new()) };
+        if !file.followed.catch_up() {
+            return Err(BEHIND.to_owned());
+        }
         file.events(id, after, limit).map_err(|error| error.to_string())
     }
 
@@ -235,6 +266,10 @@ impl Reader for SqliteReader {
         before: Option<TaskId>,
         limit: usize,
     ) -> std::result::Result<Page, String> {
+        // What a full disk holds back is not in the list until there is room.
+        for file in &self.files {
+            file.followed.catch_up();
+        }
         let limit = limit.clamp(1, LIST_LEN_MAX);
         let scanned_max = LIST_ROWS_SCANNED_MAX / self.files.len();
         let page = self.page_within(filter, before, limit, scanned_max);
@@ -243,6 +278,9 @@ impl Reader for SqliteReader {
 
     fn blob(&mut self, id: TaskId, hash: Hash) -> std::result::Result<Option<Arc<[u8]>>, String> {
         let Some(file) = self.file(id) else { return Ok(None) };
+        if !file.followed.catch_up() {
+            return Err(BEHIND.to_owned());
+        }
         file.blob(hash).map_err(|error| error.to_string())
     }
 }

@@ -9,8 +9,8 @@
 
 use crate::error::{Error, Result};
 use crate::sqlite::folder::{Marker, sync_folder};
-use crate::sqlite::journal::remove_task;
-use crate::sqlite::schema::{self, shard_path};
+use crate::sqlite::schema::{self, journal_path, shard_path};
+use crate::sqlite::work::remove_task;
 use no_engine::control::placement;
 use no_engine::id::PartitionId;
 use rusqlite::Connection;
@@ -81,7 +81,10 @@ fn remove_empty_files(dir: &Path, shards: u16) -> Result<()> {
         }
         // Closing takes the log away, so the file can go alone.
         drop(db);
-        std::fs::remove_file(&path).map_err(|error| Error::of_io(&path, error))?;
+        let journal = journal_path(&path);
+        for file in [&path, &journal].into_iter().filter(|file| file.exists()) {
+            std::fs::remove_file(file).map_err(|error| Error::of_io(file, error))?;
+        }
         shard += 1;
     }
     sync_folder(dir)
@@ -193,15 +196,26 @@ fn copy_tasks(db: &Connection, ids: &[Vec<u8>]) -> rusqlite::Result<()> {
         }
         let events = "INSERT INTO home.events SELECT * FROM main.events WHERE task = ?1";
         db.prepare_cached(events)?.execute([id])?;
-        let blobs = "INSERT INTO home.blobs (hash, bytes, refs) \
-                     SELECT b.hash, b.bytes, named.refs FROM \
-                     (SELECT blob, count(*) AS refs FROM main.events \
-                      WHERE task = ?1 AND blob IS NOT NULL GROUP BY blob) AS named \
-                     JOIN main.blobs AS b ON b.hash = named.blob WHERE 1 \
-                     ON CONFLICT (hash) DO UPDATE SET refs = refs + excluded.refs";
-        db.prepare_cached(blobs)?.execute([id])?;
+        copy_payloads(db, id)?;
     }
     transaction.commit()
+}
+
+/// Copies the large payloads that a task's history names, or counts them once more.
+fn copy_payloads(db: &Connection, id: &[u8]) -> rusqlite::Result<()> {
+    let named = "SELECT named FROM main.tasks WHERE id = ?1 AND named IS NOT NULL UNION ALL \
+                 SELECT named FROM main.events WHERE task = ?1 AND named IS NOT NULL";
+    let mut named = db.prepare_cached(named)?;
+    let mut rows = named.query([id])?;
+    while let Some(row) = rows.next()? {
+        for hash in row.get_ref(0)?.as_blob()?.chunks_exact(32) {
+            let copy = "INSERT INTO home.blobs (hash, bytes, refs) \
+                        SELECT hash, bytes, 1 FROM main.blobs WHERE hash = ?1 \
+                        ON CONFLICT (hash) DO UPDATE SET refs = refs + 1";
+            db.prepare_cached(copy)?.execute([hash])?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_tasks(db: &Connection, ids: &[Vec<u8>]) -> rusqlite::Result<()> {

@@ -6,15 +6,24 @@
 //! so there are two, both partial: the open tasks by id (loading, listing), and the dead letters.
 //! Both are keyed by id and not by partition: ids grow with time, so a batch touches one page of
 //! the index at its end, where an index by partition would touch one page for each partition.
+//!
+//! `tasks.history` is the beginning of a task's history and `events` the rest of it, several events
+//! to a row that is named by the number of its first (`rows/event.rs`). `named` are the hashes of
+//! the large payloads that a stretch of history names, one after the other. `meta` has `clean`
+//! (whether the stop was), `applied` (the journal's last frame in this file) and `journal` (the
+//! identity of the journal's file).
 
 use crate::error::{Error, Result};
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version that this build writes, and the newest that it reads.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
+
+/// The oldest that it moves on to its own.
+const OLDEST: u32 = 1;
 
 /// "nO01" at offset 68 of the file: what `file` and we know it by.
 const APPLICATION_ID: u32 = 0x6e4f_3031;
@@ -25,63 +34,39 @@ const BUSY_WAIT: Duration = Duration::from_secs(30);
 /// What an open task is, for the planner: the text must be the one of the index below.
 pub(crate) const OPEN: &str = "state NOT IN ('succeeded','cancelled')";
 
-const TABLES: &str = "
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+/// What holds tasks and their histories.
+pub(crate) const TASK_TABLES: &str = "
 CREATE TABLE tasks (
   id BLOB PRIMARY KEY,
   partition INTEGER NOT NULL,
-  state TEXT NOT NULL,
   agent TEXT NOT NULL,
   tenant TEXT NOT NULL,
   fairness_key TEXT,
   tags TEXT,
-  priority INTEGER NOT NULL,
-  attempt INTEGER NOT NULL,
-  max_attempts INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
-  run_at INTEGER NOT NULL,
-  started_at INTEGER,
-  ended_at INTEGER,
-  deadline INTEGER,
-  timeout_ms INTEGER NOT NULL,
-  error_code TEXT,
-  error_message TEXT,
-  error_retryable INTEGER,
-  waiting TEXT,
-  failures INTEGER NOT NULL,
-  crashes INTEGER NOT NULL,
-  fence INTEGER NOT NULL,
-  ready_seq INTEGER NOT NULL,
-  ready_at INTEGER NOT NULL,
-  events INTEGER NOT NULL,
-  events_bytes INTEGER NOT NULL,
-  budget TEXT,
-  iterations INTEGER NOT NULL,
-  input_tokens INTEGER NOT NULL,
-  output_tokens INTEGER NOT NULL,
-  cost_micro_usd INTEGER NOT NULL,
-  key_hash BLOB,
-  key_fingerprint INTEGER,
-  steps INTEGER NOT NULL,
-  input_hash BLOB,
-  input_len INTEGER,
-  output_hash BLOB,
-  output_len INTEGER,
   input TEXT,
+  state TEXT NOT NULL,
+  ended_at INTEGER,
   output TEXT,
-  run TEXT
+  run TEXT,
+  rest BLOB NOT NULL,
+  history TEXT NOT NULL,
+  named BLOB
 ) WITHOUT ROWID;
 CREATE INDEX tasks_open ON tasks (id) WHERE state NOT IN ('succeeded','cancelled');
 CREATE INDEX tasks_failed ON tasks (id) WHERE state = 'failed';
 CREATE TABLE events (
   task BLOB NOT NULL,
   n INTEGER NOT NULL,
-  at INTEGER NOT NULL,
-  kind TEXT NOT NULL,
-  data TEXT,
-  blob BLOB,
+  data TEXT NOT NULL,
+  named BLOB,
   PRIMARY KEY (task, n)
 ) WITHOUT ROWID;
+";
+
+/// All the rest.
+const TABLES: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE blobs (hash BLOB PRIMARY KEY, bytes BLOB NOT NULL, refs INTEGER NOT NULL);
 CREATE TABLE keys (
   partition INTEGER NOT NULL,
@@ -101,6 +86,11 @@ pub(crate) fn shard_path(dir: &Path, shard: u16) -> PathBuf {
     dir.join(format!("shard-{shard:03}.db"))
 }
 
+/// Where the journal in front of a shard's file is.
+pub(crate) fn journal_path(path: &Path) -> PathBuf {
+    path.with_extension("journal")
+}
+
 /// Where the write-ahead log of a shard's file is.
 pub(crate) fn log_path(path: &Path) -> PathBuf {
     path.with_extension("db-wal")
@@ -116,8 +106,8 @@ pub(crate) fn create(path: &Path) -> Result<()> {
         return Ok(());
     }
     let sql = format!(
-        "BEGIN IMMEDIATE; {TABLES}
-         INSERT INTO meta VALUES ('clean', 1);
+        "BEGIN IMMEDIATE; {TASK_TABLES} {TABLES}
+         INSERT INTO meta VALUES ('clean', 1), ('applied', 0);
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {SCHEMA};
          COMMIT;"
@@ -133,6 +123,16 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     set_writing(&db).map_err(of_sqlite)?;
     check_version(path, user_version(&db).map_err(of_sqlite)?)?;
     Ok(db)
+}
+
+/// Opens a shard's file of whatever version up to ours, for moving it on.
+pub(crate) fn open_older(path: &Path) -> Result<(Connection, u32)> {
+    check_header(path)?;
+    let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let of_sqlite = |source| Error::of_sqlite(path, source);
+    set_writing(&db).map_err(of_sqlite)?;
+    let version = user_version(&db).map_err(of_sqlite)?;
+    Ok((db, version))
 }
 
 /// Keeps this connection's end from copying the log into the file, which would sync both: also a
@@ -215,7 +215,7 @@ fn check_header(path: &Path) -> Result<()> {
 
 fn check_version(path: &Path, found: u32) -> Result<()> {
     match found {
-        SCHEMA => Ok(()),
+        OLDEST..=SCHEMA => Ok(()),
         0 => Err(Error::Damaged { path: path.to_owned(), why: "it has no tables".into() }),
         _ => Err(Error::Newer { path: path.to_owned(), found, known: SCHEMA }),
     }
@@ -231,5 +231,37 @@ pub(crate) fn is_clean(db: &Connection) -> rusqlite::Result<bool> {
 /// Sets or clears the mark of a clean stop, durably.
 pub(crate) fn set_clean(db: &Connection, clean: bool) -> rusqlite::Result<()> {
     db.execute("UPDATE meta SET value = ?1 WHERE name = 'clean'", [i64::from(clean)])?;
+    Ok(())
+}
+
+/// The number of the last frame of the journal that this file has taken over.
+pub(crate) fn applied(db: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT value FROM meta WHERE name = 'applied'";
+    db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+}
+
+/// Notes that number, in the transaction that takes the frame over.
+pub(crate) fn set_applied(db: &Connection, number: u64) -> rusqlite::Result<()> {
+    let sql = "UPDATE meta SET value = ?1 WHERE name = 'applied'";
+    db.prepare_cached(sql)?.execute([number.cast_signed()])?;
+    Ok(())
+}
+
+/// The identity of the journal in front of this file; `None` before there was one.
+pub(crate) fn journal(db: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
+    let sql = "SELECT value FROM meta WHERE name = 'journal'";
+    db.query_row(sql, [], |row| row.get(0)).optional()
+}
+
+/// Notes it, durably.
+pub(crate) fn set_journal(db: &Connection, identity: [u8; 16]) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO meta VALUES ('journal', ?1)";
+    db.execute(sql, [&identity[..]])?;
+    Ok(())
+}
+
+/// Forgets it, durably.
+pub(crate) fn forget_journal(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM meta WHERE name = 'journal'", [])?;
     Ok(())
 }

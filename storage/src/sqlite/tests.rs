@@ -1,6 +1,7 @@
 //! The embedded store as a whole.
 
 mod folder;
+mod follower;
 mod journal;
 mod list;
 mod reshard;
@@ -18,7 +19,17 @@ use tempfile::TempDir;
 const PARTITIONS_FEW: u16 = 7;
 
 fn options(shards: u16) -> OpenOptions {
-    OpenOptions { partitions: PARTITIONS_FEW, shards, retention_ms: 1_000 }
+    OpenOptions { partitions: PARTITIONS_FEW, shards, ..few() }
+}
+
+/// Small journals that are taken over at once, so that each test knows what is where.
+fn few() -> OpenOptions {
+    OpenOptions {
+        retention_ms: 1_000,
+        journal_bytes: 64 << 10,
+        following: Following::ByHand { after: 1 },
+        ..OpenOptions::default()
+    }
 }
 
 fn open(dir: &Path, shards: u16) -> Store {

@@ -6,7 +6,8 @@
 //! passed over, as the engine removes dead letters itself. No index is needed, and none is paid
 //! for.
 
-use crate::sqlite::journal::{Fault, remove_history, remove_task};
+use crate::sqlite::index::Fault;
+use crate::sqlite::work::{remove_history, remove_task};
 use no_engine::id::{PartitionId, TaskId};
 use no_engine::time::Millis;
 use rusqlite::Connection;

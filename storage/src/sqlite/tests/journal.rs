@@ -183,7 +183,7 @@ fn finished_tasks_go_after_their_retention() {
     let open: Vec<TaskId> = loaded(&store).0.into_keys().collect();
     assert_eq!(open, kept);
     assert_eq!(count(dir.path(), 0, "tasks"), kept.len() as i64);
-    assert_eq!(count(dir.path(), 0, "events"), 2 * kept.len() as i64);
+    assert_eq!(count(dir.path(), 0, "events"), 0, "short histories stand in the task's row");
 }
 
 #[test]
@@ -197,7 +197,9 @@ fn a_long_history_goes_in_slices() {
     records.push(next(&mut task, Event::Cancelled));
     commit(&mut journal, samples::batch(1, records, &[(&task, true)]));
     let late = Millis(task.ended_at.expect("it ended").0 + 1_000);
-    for left in [3_000 - 1_024, 3_000 - 2 * 1_024] {
+    // The first 64 stand in the task's row, then 64 in each row: a piece removes 1,024.
+    let rows = (3_000_i64 - 64).div_euclid(64) + 1;
+    for left in [rows - 16, rows - 32] {
         assert_eq!(journal.tidy(late), Ok(true));
         assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (1, left));
     }
@@ -211,7 +213,7 @@ fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
     let dir = folder();
     let mut store = open(dir.path(), 1);
     let mut journal = store.journal(ShardId(0)).expect("a journal");
-    journal.set_pages_max(32).expect("a bound");
+    journal.index().set_pages_max(32).expect("a bound");
     let mut committed = BTreeMap::new();
     let mut i = 0;
     let refused = loop {
@@ -230,50 +232,74 @@ fn a_full_disk_leaves_no_trace_and_goes_on_with_room() {
     assert!(!committed.is_empty());
     let (batch, task) = refused;
     assert_eq!(journal.commit(std::slice::from_ref(&batch)), Err(CommitError::Full), "still");
-    assert_eq!(loaded(&store).0, committed, "nothing lost, nothing half written");
-    journal.set_pages_max(1_000_000).expect("room");
+    let indexed = loaded(&store).0.len();
+    assert_eq!(indexed + 1, committed.len(), "the last one is in the journal only");
+    let mut reader = store.reader().expect("a reader");
+    assert!(reader.task(id(0)).expect("what is there can be read").is_some());
+    assert!(reader.task(id(i - 1)).is_err(), "nobody says that there is no such task");
+    journal.index().set_pages_max(1_000_000).expect("room");
     journal.commit(&[batch]).expect("the very same batch");
     committed.insert(task.id, task);
     assert_eq!(loaded(&store).0, committed);
 }
 
-/// Copies the files of shard 0 as a crash leaves them: nothing is closed, and the log has only its
-/// first `log_len` bytes.
-fn crash(from: &Path, log_len: usize) -> TempDir {
+/// Copies the files of shard 0 as a crash leaves them: nothing is closed, and of one file only the
+/// first bytes are there.
+fn crash(from: &Path, torn: &str, len: usize) -> TempDir {
     let to = folder();
-    for name in ["no.json", "shard-000.db", "shard-000.db-wal"] {
+    for name in ["no.json", "shard-000.journal", "shard-000.db", "shard-000.db-wal"] {
         let mut bytes = std::fs::read(from.join(name)).expect("read");
-        if name.ends_with("wal") {
-            bytes.truncate(log_len);
+        if name == torn {
+            bytes.truncate(len);
         }
         std::fs::write(to.path().join(name), bytes).expect("written");
     }
     to
 }
 
+fn len_of(dir: &Path, name: &str) -> usize {
+    std::fs::metadata(dir.join(name)).expect("a file").len() as usize
+}
+
+/// Opens what a crash left, and checks that the first `durable` tasks are there with their events.
+fn check_after(crashed: &TempDir, durable: usize, torn: usize) {
+    let store = open(crashed.path(), 1);
+    assert!(!store.was_clean());
+    let ids: Vec<TaskId> = loaded(&store).0.into_keys().collect();
+    assert_eq!(ids, (0..durable as u64).map(id).collect::<Vec<_>>(), "torn at {torn}");
+    let mut reader = store.reader().expect("a reader");
+    assert!(ids.iter().all(|id| history(&mut reader, *id).len() == 2));
+}
+
 #[test]
-fn a_crash_leaves_whole_commits_in_their_order_wherever_the_log_is_torn() {
+fn a_crash_leaves_whole_commits_in_their_order_wherever_a_file_is_torn() {
+    const TASKS: usize = 12;
     let dir = folder();
-    let mut store = open(dir.path(), 1);
+    let following = Following::ByHand { after: TASKS };
+    let mut store = Store::open(dir.path(), &OpenOptions { following, ..options(1) }).expect("new");
     let mut journal = store.journal(ShardId(0)).expect("a journal");
-    let log = schema::log_path(&schema::shard_path(dir.path(), 0));
-    let log_len = || std::fs::metadata(&log).expect("a log").len() as usize;
-    let mut durable_at = vec![log_len()];
-    for i in 0..12 {
-        let (first, mut task) = submitted(id(i), &Payload::null());
+    let (file, log) = ("shard-000.journal", "shard-000.db-wal");
+    let log_len = len_of(dir.path(), log);
+    let mut durable_at = vec![len_of(dir.path(), file)];
+    for i in 0..TASKS as u64 {
+        if i + 1 == TASKS as u64 {
+            // All but the last wait in the journal, which is torn before or in its newest frame.
+            for (durable, len) in durable_at[..durable_at.len() - 1].iter().enumerate() {
+                for torn in [*len, len + 20, len + 200] {
+                    check_after(&crash(dir.path(), file, torn), durable, torn);
+                }
+            }
+        }
+        let (first, mut task) = samples::submitted(id(i), &Payload::null());
         let second = next(&mut task, started());
         commit(&mut journal, samples::batch(i, vec![first, second], &[(&task, true)]));
-        durable_at.push(log_len());
+        durable_at.push(len_of(dir.path(), file));
     }
-    for torn in (durable_at[0]..=log_len()).step_by(2_999).chain([log_len()]) {
-        let durable = durable_at.iter().filter(|len| **len <= torn).count() - 1;
-        let after = crash(dir.path(), torn);
-        let store = open(after.path(), 1);
-        assert!(!store.was_clean());
-        let ids: Vec<TaskId> = loaded(&store).0.into_keys().collect();
-        assert_eq!(ids, (0..durable as u64).map(id).collect::<Vec<_>>(), "torn at {torn}");
-        let mut reader = store.reader().expect("a reader");
-        assert!(ids.iter().all(|id| history(&mut reader, *id).len() == 2));
+    // The last has the index take over all of them: until its log is whole they are the journal's.
+    let grown = len_of(dir.path(), log);
+    assert!(log_len < grown);
+    for torn in (log_len..grown).step_by(2_999).chain([grown]) {
+        check_after(&crash(dir.path(), log, torn), TASKS, torn);
     }
 }
 
@@ -310,10 +336,12 @@ proptest! {
         histories in any_history(),
         keys in prop::collection::vec(any_key_row(), 0..3),
         cut in 1..5_usize,
+        after in 1..4_usize,
         picks in prop::collection::vec(any::<prop::sample::Index>(), 30),
     ) {
         let dir = folder();
-        let options = OpenOptions { partitions: 64, shards: 1, retention_ms: 1_000 };
+        let following = Following::ByHand { after };
+        let options = OpenOptions { partitions: 64, following, ..few() };
         let mut store = Store::open(dir.path(), &options).expect("a new folder");
         let mut journal = store.journal(ShardId(0)).expect("a journal");
         let (mut queues, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
@@ -346,6 +374,7 @@ proptest! {
         for group in batches.chunks(cut) {
             journal.commit(group).expect("committed");
         }
+        prop_assert_eq!(journal.tidy(Millis(0)), Ok(false), "and takes over the rest");
         let (tasks, stored) = loaded(&store);
         prop_assert_eq!(tasks, live);
         prop_assert_eq!(stored, keys.into_iter().map(|key| (key.hash, key)).collect());

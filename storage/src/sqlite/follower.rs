@@ -1,0 +1,303 @@
+//! Taking frames over into the index, behind the commits: a thread that waits a moment for company,
+//! so that a task which ends within it costs one row, and the readers' wait for what is durable.
+//!
+//! A reader first waits until the index has all that was durable when it asked; the follower then
+//! does not linger. So a read sees every task that was acknowledged before it, and only reads pay
+//! for that.
+//!
+//! Frames wait here in memory until they are taken over; the journal's file bounds them, as their
+//! blocks are not free before that. When the disk is full the follower tries again and again and
+//! commits are refused meanwhile; when it fails, everything is.
+
+use crate::journal::Frame;
+use crate::sqlite::index::Index;
+use no_engine::port::CommitError;
+use no_engine::time::Millis;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a frame waits for others before it is taken over.
+const LINGER: Duration = Duration::from_millis(100);
+/// Bytes of frames that wait no longer.
+const LINGER_BYTES_MAX: usize = 8 << 20;
+/// Bytes of frames that one transaction takes over: some tens of ms of work.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Buffers that are kept for frames to come, and the largest that is worth keeping.
+const SPARE: (usize, usize) = (4, 4 << 20);
+/// Pause before a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(250);
+/// How long a reader waits for the index. Far more than a group takes.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a shard's journal, its follower and the readers share.
+pub(crate) struct Followed {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Durable in the journal and not yet in the index, in order.
+    waiting: VecDeque<Arc<Frame>>,
+    waiting_bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
+    /// The last frame that is durable in the journal.
+    durable: u64,
+    /// The last frame that is in the index.
+    applied: u64,
+    /// Somebody waits for frames up to this one.
+    wanted: u64,
+    /// There is no room on the disk; when that is tried again.
+    full_until: Option<Instant>,
+    failed: Option<String>,
+    is_over: bool,
+    /// Buffers of frames that were taken over: memory that need not be asked for again.
+    spare: Vec<Vec<u8>>,
+    /// The wall clock, as the journal thread last told it; until then nothing is too old.
+    now: Option<Millis>,
+}
+
+/// What the follower is to do next.
+enum Next {
+    Apply(Vec<Arc<Frame>>),
+    Tidy(Millis),
+    End,
+}
+
+impl Followed {
+    /// Starts from an index that has all frames up to `applied`.
+    pub(crate) fn new(applied: u64) -> Arc<Followed> {
+        let state = State { durable: applied, applied, ..State::default() };
+        Arc::new(Followed { state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nobody panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over a frame that is durable in the journal.
+    pub(crate) fn push(&self, frame: Arc<Frame>) {
+        let mut state = self.lock();
+        assert_eq!(frame.number, state.durable + 1, "frames come in their order");
+        state.durable = frame.number;
+        state.waiting_bytes += frame.bytes().len();
+        state.waiting.push_back(frame);
+        if state.since.is_none() {
+            state.since = Some(Instant::now());
+            drop(state);
+            self.changed.notify_all();
+        } else if LINGER_BYTES_MAX <= state.waiting_bytes {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Frames that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// The last frame that the index has; or why commits must not go on.
+    pub(crate) fn applied(&self) -> Result<u64, CommitError> {
+        let state = self.lock();
+        state.sound()?;
+        Ok(state.applied)
+    }
+
+    /// Waits until the index has frames up to `number`, or cannot take them.
+    pub(crate) fn wait_for(&self, number: u64) -> Result<u64, CommitError> {
+        let mut state = self.lock();
+        while state.applied < number {
+            state.sound()?;
+            state.wanted = state.wanted.max(number);
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(state.applied)
+    }
+
+    /// Likewise, also through a full disk.
+    pub(crate) fn wait_out(&self, number: u64) -> Result<(), CommitError> {
+        loop {
+            match self.wait_for(number) {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Full) => std::thread::sleep(FULL_PAUSE),
+                Err(failed) => return Err(failed),
+            }
+        }
+    }
+
+    /// Whether the index finds no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().full_until.is_some()
+    }
+
+    /// Waits until the index has all that is durable now. Returns whether it has: a full disk, a
+    /// failure or a long time keep it from that.
+    pub(crate) fn catch_up(&self) -> bool {
+        let until = Instant::now() + READ_PATIENCE;
+        let mut state = self.lock();
+        let number = state.durable;
+        while state.applied < number {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.is_over || state.sound().is_err() {
+                return false;
+            }
+            state.wanted = state.wanted.max(number);
+            self.changed.notify_all();
+            let waited = self.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Tells the time, for retention. Seen within a second.
+    pub(crate) fn tell(&self, now: Millis) {
+        self.lock().now = Some(now);
+    }
+
+    /// Nothing is to be taken over any more, be it in a crash that a test plays.
+    pub(crate) fn stop(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// The journal failed: what waits is left to the next start.
+    pub(crate) fn fail(&self, why: &str) {
+        let mut state = self.lock();
+        state.failed.get_or_insert_with(|| why.to_owned());
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Takes over all that waits, in the caller's thread.
+    pub(crate) fn step(&self, index: &mut Index) -> Result<(), CommitError> {
+        loop {
+            let group = self.lock().group();
+            if group.is_empty() {
+                return Ok(());
+            }
+            let done = index.apply(&group);
+            self.note(&group, &done);
+            done?;
+        }
+    }
+
+    /// The follower's thread: until it is told to stop, or fails.
+    pub(crate) fn run(&self, index: &mut Index) {
+        loop {
+            match self.next(index) {
+                Next::End => return,
+                Next::Apply(group) => {
+                    let done = index.apply(&group);
+                    self.note(&group, &done);
+                    self.keep_buffers(group);
+                }
+                Next::Tidy(now) => {
+                    if let Err(error @ CommitError::Failed(_)) = index.tidy(now) {
+                        self.note(&[], &Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(&self, index: &Index) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.is_over || state.failed.is_some() {
+                return Next::End;
+            }
+            let mut left = Duration::from_secs(1);
+            if state.full_until.is_some_and(|until| Instant::now() < until) {
+                left = FULL_PAUSE;
+            } else if state.full_until.is_some() {
+                return Next::Apply(state.group());
+            } else if let Some(since) = state.since {
+                left = LINGER.saturating_sub(since.elapsed());
+                let is_wanted = state.applied < state.wanted;
+                if left.is_zero() || is_wanted || LINGER_BYTES_MAX <= state.waiting_bytes {
+                    return Next::Apply(state.group());
+                }
+            } else if let Some(now) = state.now
+                && index.is_tidy_due(now)
+            {
+                return Next::Tidy(now);
+            }
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A buffer for the next frame.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
+    fn keep_buffers(&self, group: Vec<Arc<Frame>>) {
+        let buffers =
+            group.into_iter().filter_map(|frame| Some(Arc::into_inner(frame)?.into_bytes()));
+        let buffers = buffers.filter(|buffer| buffer.capacity() <= SPARE.1);
+        let buffers: Vec<Vec<u8>> = buffers.take(SPARE.0).collect();
+        let mut state = self.lock();
+        if state.waiting.is_empty() {
+            // Nothing is under way: a quiet node gives its memory back.
+            state.spare.clear();
+        } else {
+            state.spare.extend(buffers);
+            state.spare.truncate(SPARE.0);
+        }
+    }
+
+    /// Notes how taking over `group` went, and tells those who wait.
+    fn note(&self, group: &[Arc<Frame>], done: &Result<(), CommitError>) {
+        let mut state = self.lock();
+        match done {
+            Ok(()) => {
+                state.full_until = None;
+                state.drop_applied(group);
+            }
+            Err(CommitError::Full) => state.full_until = Some(Instant::now() + FULL_PAUSE),
+            Err(CommitError::Failed(why)) => {
+                tracing::error!(target: "journal", why, "the index failed");
+                state.failed = Some(why.clone());
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn sound(&self) -> Result<(), CommitError> {
+        match &self.failed {
+            Some(why) => Err(CommitError::Failed(why.clone())),
+            None if self.full_until.is_some() => Err(CommitError::Full),
+            None => Ok(()),
+        }
+    }
+
+    /// The first frames that wait, as many as one transaction takes.
+    fn group(&self) -> Vec<Arc<Frame>> {
+        let mut bytes = 0;
+        let fits = |frame: &&Arc<Frame>| {
+            let is_first = bytes == 0;
+            bytes += frame.bytes().len();
+            is_first || bytes <= GROUP_BYTES_MAX
+        };
+        self.waiting.iter().take_while(fits).map(Arc::clone).collect()
+    }
+
+    fn drop_applied(&mut self, group: &[Arc<Frame>]) {
+        for frame in group {
+            let first = self.waiting.pop_front();
+            assert_eq!(first.map(|first| first.number), Some(frame.number), "in order");
+            self.waiting_bytes -= frame.bytes().len();
+            self.applied = frame.number;
+        }
+        self.since = if self.waiting.is_empty() { None } else { Some(Instant::now()) };
+    }
+}
