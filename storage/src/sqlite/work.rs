@@ -1,5 +1,5 @@
-//! What a group of frames comes to, and how it is written: of each task, key and agent only the last
-//! state, in the order of their names; of a history all of it.
+//! What a group of frames comes to, and how it is written: of each task, key and agent only the
+//! last state, in the order of their names; of a history all of it.
 
 use crate::error::Malformed;
 use crate::journal::Frame;
