@@ -1,0 +1,30 @@
+//! The load driver of nO: a client that knows the server by its HTTP alone.
+//!
+//! [`plan`] says what to do and [`run`] does it: [`schedule`] knows when each request should leave,
+//! `drive` sends it over `connection`s, [`parse`] reads the answers, [`outcome`] and [`timeline`]
+//! count, [`report`] sums up. Around it: [`serve`] starts a nO of its own, `worker` plays workers,
+//! [`metrics`] reads the server's counters.
+
+pub mod cli;
+mod connection;
+mod cores;
+mod drive;
+pub mod error;
+pub mod metrics;
+pub mod outcome;
+pub mod parse;
+pub mod plan;
+pub mod report;
+mod run;
+pub mod schedule;
+pub mod serve;
+mod server;
+pub mod template;
+pub mod timeline;
+mod timer;
+mod worker;
+
+pub use error::{Error, Result};
+pub use plan::Plan;
+pub use report::Report;
+pub use run::{Observer, Silent, run, run_observed};
