@@ -267,7 +267,8 @@ impl<'p> Driver<'p> {
 
     /// Sends up to `share` requests on one connection, as many as it has room for, by one write.
     fn send_on(&mut self, place: usize, share: u64, now_ns: u64) -> Option<u64> {
-        let connection = self.connections[place].as_mut().filter(|connection| connection.is_open())?;
+        let connection =
+            self.connections[place].as_mut().filter(|connection| connection.is_open())?;
         let room = self.plan.pipeline.saturating_sub(connection.owing()) as u64;
         let count = share.min(room);
         for _ in 0..count {

@@ -2,23 +2,28 @@
 //!
 //! [`plan`] says what to do and [`run`] does it: [`schedule`] knows when each request should leave,
 //! `drive` sends it over `connection`s, [`parse`] reads the answers, [`outcome`] and [`timeline`]
-//! count, [`report`] sums up. Around it: [`serve`] starts a nO of its own, `worker` plays workers,
-//! [`metrics`] reads the server's counters.
+//! count, [`report`] sums up, [`table`], [`plot`] and [`svg`] show it. Around it: [`serve`] starts a
+//! nO of its own, `worker` plays workers, [`metrics`] reads the server's counters.
 
 pub mod cli;
 mod connection;
 mod cores;
 mod drive;
 pub mod error;
+pub mod format;
 pub mod metrics;
 pub mod outcome;
 pub mod parse;
 pub mod plan;
+pub mod plot;
+pub mod progress;
 pub mod report;
 mod run;
 pub mod schedule;
 pub mod serve;
 mod server;
+pub mod svg;
+pub mod table;
 pub mod template;
 pub mod timeline;
 mod timer;

@@ -116,11 +116,8 @@ impl Metrics {
         let counts = difference("no_task_cost_seconds_count");
         let row = |(layer, count): (&String, &f64)| {
             let sum = seconds.get(layer).copied().unwrap_or_default();
-            let row = Layer {
-                layer: layer.clone(),
-                samples: *count as u64,
-                mean_us: sum / count * 1e6,
-            };
+            let row =
+                Layer { layer: layer.clone(), samples: *count as u64, mean_us: sum / count * 1e6 };
             (0.5 < *count).then_some(row)
         };
         let mut layers: Vec<Layer> = counts.iter().filter_map(row).collect();

@@ -227,7 +227,12 @@ mod tests {
         // Two requests that a stall of a second held back, and one refusal.
         let late = Sent { intended_ns: 0, sent_ns: 1_000_000_000 };
         outcome.answer(head(202, false), b"", late, 1_002_000_000);
-        outcome.answer(head(202, false), b"", Sent { intended_ns: 5_000_000, ..late }, 1_002_000_000);
+        outcome.answer(
+            head(202, false),
+            b"",
+            Sent { intended_ns: 5_000_000, ..late },
+            1_002_000_000,
+        );
         outcome.answer(head(429, true), b"", late, 1_001_000_000);
         let ms = |histogram: &Histogram<u64>| histogram.max() / 1_000_000;
         assert_eq!((ms(&outcome.accepted), ms(&outcome.accepted_service)), (1_002, 2));

@@ -71,11 +71,7 @@ impl Parser {
     ///
     /// # Errors
     /// When the bytes are not HTTP, or end only with the connection; close it then.
-    pub fn feed(
-        &mut self,
-        bytes: &[u8],
-        mut on: impl FnMut(Head, &[u8]),
-    ) -> Result<(), Malformed> {
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Head, &[u8])) -> Result<(), Malformed> {
         if self.kept.is_empty() {
             let past = self.walk(bytes, &mut on)?;
             self.kept.extend_from_slice(&bytes[past..]);
@@ -89,11 +85,7 @@ impl Parser {
         walked.map(|_| ())
     }
 
-    fn walk(
-        &mut self,
-        bytes: &[u8],
-        on: &mut impl FnMut(Head, &[u8]),
-    ) -> Result<usize, Malformed> {
+    fn walk(&mut self, bytes: &[u8], on: &mut impl FnMut(Head, &[u8])) -> Result<usize, Malformed> {
         let mut past = 0;
         while past < bytes.len() {
             match self.step(&bytes[past..], on)? {
@@ -104,11 +96,7 @@ impl Parser {
         Ok(past)
     }
 
-    fn step(
-        &mut self,
-        bytes: &[u8],
-        on: &mut impl FnMut(Head, &[u8]),
-    ) -> Result<Step, Malformed> {
+    fn step(&mut self, bytes: &[u8], on: &mut impl FnMut(Head, &[u8])) -> Result<Step, Malformed> {
         if let Some((head, left)) = self.skipping {
             let past = left.min(bytes.len());
             self.skipping = (past < left).then_some((head, left - past));

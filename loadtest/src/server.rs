@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn urls_are_plain_http_without_path() {
         let peer = peer("http://127.0.0.1:3000/").expect("a peer");
-        assert_eq!((peer.address.to_string(), peer.host), ("127.0.0.1:3000".into(), "127.0.0.1:3000".into()));
+        assert_eq!(
+            (peer.address.to_string(), peer.host),
+            ("127.0.0.1:3000".into(), "127.0.0.1:3000".into())
+        );
         assert_eq!(super::peer("http://[::1]:8").expect("a peer").address.to_string(), "[::1]:8");
         for (url, part) in [
             ("https://x", "TLS"),

@@ -41,8 +41,7 @@ impl Template {
 
     fn submit(tasks: &Tasks, host: &str, token: Option<&str>) -> Template {
         let (task, fairness) = task(tasks);
-        let (open, close) =
-            if tasks.batch == 1 { ("", "") } else { (r#"{"tasks":["#, "]}") };
+        let (open, close) = if tasks.batch == 1 { ("", "") } else { (r#"{"tasks":["#, "]}") };
         let mut body = open.as_bytes().to_vec();
         let mut fairness_at = Vec::new();
         for i in 0..tasks.batch {

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::plan::{Agent, Plan};
+use crate::progress::Progress;
+use crate::run::{Observer, Silent};
 use crate::serve::{Serve, Served};
 use clap::Args;
 use std::fs;
@@ -69,13 +71,18 @@ pub(super) struct OutputOptions {
     json: Option<PathBuf>,
     /// Draws the report as SVG
     #[arg(long, value_name = "FILE")]
-    pub(super) svg: Option<PathBuf>,
+    svg: Option<PathBuf>,
     /// No progress and no plot, the table alone
     #[arg(long)]
     pub(super) quiet: bool,
 }
 
 impl OutputOptions {
+    /// Who shows how the load goes on.
+    pub(super) fn observer(&self) -> Box<dyn Observer> {
+        if self.quiet { Box::new(Silent) } else { Box::new(Progress::new()) }
+    }
+
     /// Whether standard output carries JSON and nothing else.
     pub(super) fn json_only(&self) -> bool {
         self.json.as_deref() == Some(Path::new("-"))

@@ -4,8 +4,9 @@ use super::duration::duration;
 use super::options::{OutputOptions, ServerOptions};
 use crate::error::{Error, Result};
 use crate::plan::{Agent, Pace, Plan, Target, Tasks};
-use crate::run::{Silent, run_observed};
+use crate::run::run_observed;
 use crate::schedule::Stage;
+use crate::{plot, svg, table};
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -132,7 +133,9 @@ impl Run {
     fn agent(&self) -> Result<Agent> {
         let kind = self.agent;
         let refuse = |option: &str, kind: &str| {
-            Err(Error::Plan(format!("{option} belongs to --agent {kind}; add that or leave it out")))
+            Err(Error::Plan(format!(
+                "{option} belongs to --agent {kind}; add that or leave it out"
+            )))
         };
         if self.workers.is_some() && kind != AgentKind::Worker {
             return refuse("--workers", "worker");
@@ -198,11 +201,18 @@ impl Run {
         let mut plan = self.plan()?;
         let agent = plan.tasks().map(|tasks| tasks.agent);
         let served = self.server.apply(&mut plan, agent.as_ref())?;
-        let report = run_observed(&plan, &mut Silent)?;
+        let report = run_observed(&plan, &mut *self.output.observer())?;
         if let Some(served) = served {
             served.stop()?;
         }
         self.output.write_json(&report)?;
+        self.output.write_svg(|| svg::render(&report))?;
+        if !self.output.json_only() {
+            print!("{}", table::render(&report));
+            if !self.output.quiet {
+                print!("\n{}", plot::render(&report.latency.accepted));
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
