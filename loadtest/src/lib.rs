@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod parse;
 pub mod plan;
 pub mod plot;
+pub mod profile;
 pub mod progress;
 pub mod report;
 mod run;
@@ -25,6 +26,8 @@ mod server;
 pub mod svg;
 pub mod table;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 mod timer;
 mod worker;

@@ -2,6 +2,7 @@
 
 mod duration;
 mod options;
+mod profile;
 mod run;
 
 use crate::error::Result;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Puts one load on a server and reports.
     Run(run::Run),
+    /// Runs the runbook's load, basic or stress, and holds it against its thresholds.
+    Profile(profile::Profile),
 }
 
 /// Parses the command line and does what it says.
@@ -28,6 +31,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let done: Result<ExitCode> = match Cli::parse().command {
         Command::Run(run) => run.run(),
+        Command::Profile(profile) => profile.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("loadtest: {error}");
