@@ -61,7 +61,7 @@ pub const ERROR_RATIO: f64 = 0.001;
 pub struct Verdict {
     /// What is measured, with its unit.
     pub what: String,
-    /// `<` or `>`: how the measured must stand to the limit.
+    /// `<`, `>`, `≤` or `≥`: how the measured must stand to the limit.
     pub relation: char,
     /// The limit.
     pub limit: f64,
@@ -155,14 +155,14 @@ pub fn judge(report: &Report) -> Vec<Verdict> {
 /// The thresholds as a table.
 #[must_use]
 pub fn render(verdicts: &[Verdict]) -> String {
-    let mut out = format!("{:<28}{:>12}{:>14}\n", "threshold", "limit", "measured");
+    let mut out = format!("{:<34}{:>10}{:>14}\n", "threshold", "limit", "measured");
     for verdict in verdicts {
         let limit = format!("{} {}", verdict.relation, verdict.limit);
-        let digits = if verdict.limit < 1.0 { 5 } else { 2 };
+        let digits = if verdict.limit <= 1.0 { 5 } else { 2 };
         let is_met = if verdict.is_met { "ok" } else { "MISSED" };
         let what = &verdict.what;
         let measured = verdict.measured;
-        out.push_str(&format!("{what:<28}{limit:>12}{measured:>14.digits$}  {is_met}\n"));
+        out.push_str(&format!("{what:<34}{limit:>10}{measured:>14.digits$}  {is_met}\n"));
     }
     out
 }
