@@ -5,6 +5,7 @@
 //! count, [`report`] sums up, [`table`], [`plot`] and [`svg`] show it. Around it: [`serve`] starts a
 //! nO of its own, `worker` plays workers, [`metrics`] reads the server's counters.
 
+pub mod ceiling;
 pub mod cli;
 mod connection;
 mod cores;
