@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &["no-engine"]),
     ("net", &["no-engine", "no-auth"]),
     ("ops", &["no-engine", "no-auth", "no-storage", "no-net"]),
+    ("loadtest", &[]),
 ];
 /// Libraries without I/O, which alone the engine may use.
 const ENGINE_LIBRARIES: &[&str] = &[
@@ -62,7 +63,7 @@ fn root() -> PathBuf {
 /// All Rust files of our crates, by their path from the root.
 fn sources() -> Vec<(String, String)> {
     let root = root();
-    let names = ["engine", "auth", "storage", "net", "ops", "benches"];
+    let names = ["engine", "auth", "storage", "net", "ops", "benches", "loadtest"];
     let mut dirs: Vec<PathBuf> = names.map(|name| root.join(name)).to_vec();
     let mut files = Vec::new();
     while let Some(dir) = dirs.pop() {

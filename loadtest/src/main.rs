@@ -1,0 +1,7 @@
+//! The binary `loadtest`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    no_loadtest::cli::main()
+}
