@@ -83,6 +83,10 @@ pub struct ShardStats {
     pub turn_us: Latency,
     /// Time deciding and acting, in µs.
     pub busy_us: u64,
+    /// The part of `busy_us` in which commands were decided and batches closed.
+    pub decide_us: u64,
+    /// The rest of it: taking what the journal said, and sending what it released.
+    pub act_us: u64,
     /// Time awake, in µs.
     pub awake_us: u64,
     /// Batch sent to durable, in µs.
@@ -132,6 +136,8 @@ impl ShardStats {
             turns: 0,
             turn_us: Latency::default(),
             busy_us: 0,
+            decide_us: 0,
+            act_us: 0,
             awake_us: 0,
             commit_us: Latency::default(),
             batch_records: Latency::default(),

@@ -1,6 +1,7 @@
 //! What every handler of one net core works with, and the one way of asking a shard.
 
 use crate::agents::Registry;
+use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::pending::{Pending, TableFull, Ticket};
 use crate::problem::{Code, Problem};
@@ -64,6 +65,8 @@ pub struct Core {
     pub deltas: Rc<Deltas>,
     /// Counts and latencies.
     pub stats: Arc<HttpStats>,
+    /// What requests cost.
+    pub costs: Rc<Costs>,
     /// Whether new work is taken; kept by the server from what ops says.
     pub intake: Cell<Intake>,
     /// How far the node has come towards its end.
@@ -115,7 +118,7 @@ impl Core {
         let ticket = self.pending.open()?;
         let command = make(ticket.reply_to());
         let undo = undo_of(&command);
-        self.shards.try_send(shard, command)?;
+        self.costs.part(Layer::Ring, || self.shards.try_send(shard, command))?;
         Ok(Asked { ticket, shards: Rc::clone(&self.shards), shard, undo: Cell::new(undo) })
     }
 
@@ -129,7 +132,8 @@ impl Core {
         make: impl FnOnce(ReplyTo) -> Command,
     ) -> Result<Asked, Problem> {
         let ticket = self.pending.open()?;
-        self.shards.send_surely(shard, make(ticket.reply_to()));
+        let command = make(ticket.reply_to());
+        self.costs.part(Layer::Ring, || self.shards.send_surely(shard, command));
         Ok(Asked { ticket, shards: Rc::clone(&self.shards), shard, undo: Cell::new(None) })
     }
 

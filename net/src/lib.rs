@@ -13,6 +13,7 @@ mod api;
 pub mod body;
 pub mod conn;
 pub mod core;
+pub mod cost;
 pub mod deltas;
 pub mod extract;
 pub mod json;

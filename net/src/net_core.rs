@@ -3,6 +3,7 @@
 use crate::agents::Registry;
 use crate::api;
 use crate::core::{Core, Phase, PhaseReceiver, Verify};
+use crate::cost::Costs;
 use crate::deltas::Deltas;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
@@ -125,6 +126,7 @@ impl NetCore {
             reads: parts.reads,
             agents: parts.agents,
             deltas: Rc::default(),
+            costs: Rc::new(Costs::new(Arc::clone(&parts.stats))),
             stats: parts.stats,
             intake: Cell::new(intake),
             phase: parts.ordered.phase.clone(),
@@ -187,6 +189,7 @@ impl NetCore {
             shards: Rc::clone(&core.shards),
             reads: core.reads.clone(),
             outside,
+            costs: Rc::clone(&core.costs),
             sleeper: self.sleeper,
             bell: self.bell,
         };

@@ -3,6 +3,7 @@
 //! It waits on the net core's doorbell, an eventfd in the runtime's reactor, by the protocol of
 //! `engine/doorbell.rs`: announce, look again, await.
 
+use crate::cost::{Costs, Layer};
 use crate::pending::Pending;
 use crate::reads::Reads;
 use crate::shards::Shards;
@@ -41,6 +42,8 @@ pub struct Pump {
     pub reads: Reads,
     /// Who makes calls.
     pub outside: Box<dyn Outside>,
+    /// What it costs.
+    pub costs: Rc<Costs>,
     /// This thread's side of the doorbell.
     pub sleeper: Sleeper,
     /// The eventfd that the doorbell's waker writes to; non-blocking.
@@ -53,19 +56,14 @@ impl Pump {
     /// # Errors
     /// When the reactor does not take the eventfd, or reading it fails.
     pub async fn run(self) -> io::Result<()> {
-        let Pump { mut effects, pending, shards, reads, outside, sleeper, bell } = self;
+        let Pump { mut effects, pending, shards, reads, outside, costs, sleeper, bell } = self;
         let bell = registered(bell)?;
         loop {
-            let mut taken = 0;
-            for ring in &mut effects {
-                for _ in 0..EFFECTS_PER_PASS_MAX {
-                    let Some(effect) = ring.try_recv() else { break };
-                    hand_on(effect, &pending, outside.as_ref());
-                    taken += 1;
-                }
-            }
-            reads.pump();
-            let is_kept = shards.flush();
+            let (taken, is_kept) = costs.poll(Layer::Ring, || {
+                let taken = take(&mut effects, &pending, outside.as_ref());
+                reads.pump();
+                (taken, shards.flush())
+            });
             if 0 < taken {
                 // Those who were woken go first, then we look again.
                 tokio::task::yield_now().await;
@@ -84,6 +82,19 @@ impl Pump {
 #[expect(deprecated, reason = "an `OwnedFd` keeps its descriptor open; only other types could not")]
 fn registered(bell: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(bell)
+}
+
+/// Hands on what waits in the rings, so much of each; how many.
+fn take(effects: &mut [Receiver<Effect>], pending: &Pending, outside: &dyn Outside) -> usize {
+    let mut taken = 0;
+    for ring in effects {
+        for _ in 0..EFFECTS_PER_PASS_MAX {
+            let Some(effect) = ring.try_recv() else { break };
+            hand_on(effect, pending, outside);
+            taken += 1;
+        }
+    }
+    taken
 }
 
 fn hand_on(effect: Effect, pending: &Pending, outside: &dyn Outside) {
@@ -187,6 +198,7 @@ pub(crate) mod tests {
             shards: Rc::clone(&shards),
             reads,
             outside: Box::new(Nobody),
+            costs: Rc::new(Costs::new(Default::default())),
             sleeper,
             bell,
         };

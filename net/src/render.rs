@@ -1,6 +1,8 @@
 //! What clients get: tasks and usage in the shapes of DESIGN §6, written straight into one buffer.
 
 use crate::body::OutBody;
+use crate::core::Core;
+use crate::cost::Layer;
 use crate::json::{push_micros, push_opt_str, push_str, push_u64};
 use crate::problem::Problem;
 use crate::reads::Reads;
@@ -30,14 +32,16 @@ pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
 /// # Errors
 /// 500 when a large payload cannot be read.
 pub async fn task_response(
-    reads: &Reads,
+    core: &Core,
     status: StatusCode,
     mut task: Task,
 ) -> Result<Response, Problem> {
-    resolve_task(reads, &mut task).await?;
-    let mut body = Vec::with_capacity(task_bytes(&task));
-    push_task(&mut body, &task);
-    Ok(json(status, body))
+    resolve_task(&core.reads, &mut task).await?;
+    Ok(core.costs.part(Layer::Render, || {
+        let mut body = Vec::with_capacity(task_bytes(&task));
+        push_task(&mut body, &task);
+        json(status, body)
+    }))
 }
 
 /// Roughly how long a task is in JSON.

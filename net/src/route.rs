@@ -3,6 +3,7 @@
 
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
+use crate::cost::Layer;
 use crate::extract::Request;
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
@@ -109,7 +110,9 @@ impl Router {
             }
             Err(problem) => (Err(problem), self.core.stats.unmatched()),
         };
-        let response = outcome.unwrap_or_else(|problem| problem.response(&path));
+        let response = outcome.unwrap_or_else(|problem| {
+            self.core.costs.part(Layer::Render, || problem.response(&path))
+        });
         stats.record(response.status().as_u16(), begun.elapsed());
         response
     }
@@ -124,7 +127,10 @@ impl Router {
         log_trace(&parts);
         let principal = match route.access {
             Access::Open => None,
-            Access::Needs(permission) => Some(self.authorise(&parts.headers, permission)?),
+            Access::Needs(permission) => {
+                let checked = || self.authorise(&parts.headers, permission);
+                Some(self.core.costs.part(Layer::Auth, checked)?)
+            }
         };
         let core = Rc::clone(&self.core);
         (route.handler)(Request { core, parts, params, principal, body }).await

@@ -6,6 +6,7 @@
 use crate::body::{InBody, OutBody};
 use crate::conn::{Coarse, ConnState, Io, Order, Patience};
 use crate::core::{Phase, PhaseReceiver};
+use crate::cost::{Costs, Layer};
 use crate::route::{Response, Router};
 use crate::stats::Connected;
 use hyper::body::Incoming;
@@ -192,11 +193,12 @@ async fn connection(
     _connected: Connected,
 ) {
     let Some(is_http2) = speaks_http2(&socket, &state).await else { return };
+    let costs = Rc::clone(&router.core().costs);
     let service = OurService { router, state: Rc::clone(&state) };
     let io = TokioIo::new(Io { socket, state: Rc::clone(&state) });
     if is_http2 {
         state.multiplexed();
-        let conn = http2::Builder::new(LocalExecutor)
+        let conn = http2::Builder::new(LocalExecutor(Rc::clone(&costs)))
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
@@ -209,7 +211,7 @@ async fn connection(
                 if order == Order::Finish && !std::mem::replace(&mut is_finishing, true) {
                     conn.as_mut().graceful_shutdown();
                 }
-                conn.as_mut().poll(cx)
+                costs.poll(Layer::Net, || conn.as_mut().poll(cx))
             }
         })
         .await;
@@ -227,7 +229,7 @@ async fn connection(
             if order == Order::Finish && !std::mem::replace(&mut is_finishing, true) {
                 Pin::new(&mut conn).graceful_shutdown();
             }
-            conn.poll_without_shutdown(cx).map(Some)
+            costs.poll(Layer::Net, || conn.poll_without_shutdown(cx)).map(Some)
         }
     });
     let Some(end) = end.await else { return };
@@ -283,12 +285,16 @@ async fn speaks_http2(socket: &TcpStream, state: &ConnState) -> Option<bool> {
 }
 
 /// Runs what hyper spawns for HTTP/2 on this thread.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
+#[derive(Clone)]
+struct LocalExecutor(Rc<Costs>);
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let costs = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| costs.poll(Layer::Net, || future.as_mut().poll(cx))).await
+        });
     }
 }
 

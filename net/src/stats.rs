@@ -4,6 +4,7 @@
 //! One writer, the net core; read by whoever shows them. Relaxed loads and stores on the writer's
 //! side, so that a count costs no locked instruction. Latencies fall into buckets by powers of two.
 
+use crate::cost::CostStats;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct HttpStats {
     in_flight: AtomicU64,
     connections: AtomicU64,
     connections_refused: AtomicU64,
+    /// What requests cost, by layer.
+    pub cost: CostStats,
 }
 
 /// The upper bound of a bucket in µs, inclusive; `None` for the last, which has none.
@@ -68,7 +71,7 @@ fn bucket_of(us: u64) -> usize {
 }
 
 /// Adds on the one writer's side.
-fn add(count: &AtomicU64, more: u64) {
+pub(crate) fn add(count: &AtomicU64, more: u64) {
     // ORDER: one writer, and a reader that may see any recent value.
     count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
@@ -113,6 +116,7 @@ impl Default for HttpStats {
             in_flight: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
+            cost: CostStats::default(),
         }
     }
 }

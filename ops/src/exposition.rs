@@ -126,6 +126,7 @@ fn head(family: &Family, format: Format, out: &mut String) {
         (Format::Text, Type::Counter) => (family.name, "counter"),
         (_, Type::Gauge) | (Format::Text, Type::Info) => (family.name, "gauge"),
         (_, Type::Histogram) => (family.name, "histogram"),
+        (_, Type::Summary) => (family.name, "summary"),
     };
     let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {word}");
@@ -134,7 +135,8 @@ fn head(family: &Family, format: Format, out: &mut String) {
 impl Samples<'_> {
     /// One value; the labels in the family's order.
     pub fn value(&mut self, labels: &[&str], value: f64) {
-        assert_ne!(self.family.kind, Type::Histogram, "{} wants buckets", self.family.name);
+        let is_single = !matches!(self.family.kind, Type::Histogram | Type::Summary);
+        assert!(is_single, "{} wants more than one value", self.family.name);
         self.sample("", labels, None, value);
     }
 
@@ -152,6 +154,13 @@ impl Samples<'_> {
         self.sample("_bucket", labels, Some("+Inf"), values.count as f64);
         self.sample("_sum", labels, None, values.sum);
         self.sample("_count", labels, None, values.count as f64);
+    }
+
+    /// One summary, without quantiles: a sum and what it is shared by.
+    pub fn summary(&mut self, labels: &[&str], sum: f64, count: u64) {
+        assert_eq!(self.family.kind, Type::Summary, "{} is no summary", self.family.name);
+        self.sample("_sum", labels, None, sum);
+        self.sample("_count", labels, None, count as f64);
     }
 
     fn sample(&mut self, suffix: &str, labels: &[&str], bound: Option<&str>, value: f64) {

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cores;
+pub mod costed;
 pub mod demo;
 pub mod drain;
 pub mod error;

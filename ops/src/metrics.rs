@@ -5,11 +5,13 @@
 //! principal or a tenant. All families are there from the start, so that a dashboard or an alert
 //! never meets a name that does not exist yet.
 
+mod cost;
 mod inputs;
 mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use cost::CostCounts;
 pub use inputs::{AuthCounts, HttpSeries, HttpStats, Snapshot};
 pub use tally::AuthTally;
 
@@ -28,6 +30,8 @@ pub enum Type {
     Gauge,
     /// Values by bucket.
     Histogram,
+    /// A sum and a count.
+    Summary,
     /// Always 1, tells by its labels.
     Info,
 }
@@ -341,6 +345,23 @@ pub const FAMILIES: &[Family] = &[
             out.count(&[tool, "ok"], calls.ok);
             out.count(&[tool, "failed"], calls.failed);
         });
+    }),
+    Family {
+        name: "no_task_cost_seconds",
+        kind: Type::Summary,
+        labels: &["layer"],
+        help: "Work by layer, of all tasks accepted: sum by count is the cost of a task. The wall \
+               clock's time at work; waiting is not in it.",
+        read: |now, out| {
+            for (layer, seconds) in cost::by_layer(now) {
+                out.summary(&[layer], seconds, now.cost.tasks);
+            }
+        },
+    },
+    counter("no_thread_cpu_seconds_total", &["thread"], "CPU time by thread.", |now, out| {
+        for (thread, seconds) in &now.process.thread_cpu_seconds {
+            out.value(&[thread], *seconds);
+        }
     }),
     gauge("no_cpu_usage_ratio", &[], "CPU used, of what we may.", |now, out| {
         out.value(&[], now.process.cpu_ratio.unwrap_or(0.0));

@@ -1,8 +1,9 @@
 //! The performance monitor: on each scrape it asks every shard for a copy of its figures, merges
 //! them with those of the net cores and the process, and writes them out.
 
+use crate::costed::CommitCost;
 use crate::exposition::{Distribution, Format};
-use crate::metrics::{AuthCounts, AuthTally, HttpSeries, HttpStats, Snapshot};
+use crate::metrics::{AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot};
 use crate::process::ProcessReader;
 use crate::vitals::Vitals;
 use hyper::Method;
@@ -27,6 +28,8 @@ pub struct Shown {
     pub stats: Vec<Arc<stats::HttpStats>>,
     /// What the token checks came to.
     pub tally: Arc<AuthTally>,
+    /// CPU time of commits.
+    pub commits: CommitCost,
     /// Counts what the outbound guard refused.
     pub out: OutConfig,
     /// Whether anybody may scrape.
@@ -68,7 +71,8 @@ impl Monitor {
             let shards = last.values().cloned().collect();
             let named = core.agents.all().into_iter().map(|(name, _)| name);
             let process = self.process.borrow_mut().read();
-            Snapshot::new(shards, named, http(&self.shown.stats), self.auth(), process)
+            let (http, cost) = (http(&self.shown.stats), self.cost());
+            Snapshot::new(shards, named, http, self.auth(), cost, process)
         };
         let text = crate::exposition::render(&snapshot, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));
@@ -81,6 +85,13 @@ impl Monitor {
 impl Monitor {
     fn auth(&self) -> AuthCounts {
         AuthCounts { outbound_refused: self.shown.out.refused(), ..self.shown.tally.counts() }
+    }
+
+    fn cost(&self) -> CostCounts {
+        let commit_ns = self.shown.commits.ns();
+        let mut all = CostCounts { commit_ns, ..CostCounts::default() };
+        self.shown.stats.iter().for_each(|core| all.add(&core.cost.figures()));
+        all
     }
 }
 

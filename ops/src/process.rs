@@ -3,6 +3,7 @@
 
 use rustix::fs::statvfs;
 use rustix::param::{clock_ticks_per_second, page_size};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,6 +27,8 @@ pub struct ProcessInfo {
     pub open_fds: Option<u64>,
     /// Start of the process, in s since 1970.
     pub start_time_seconds: Option<f64>,
+    /// CPU time by the threads' names, in s.
+    pub thread_cpu_seconds: BTreeMap<String, f64>,
 }
 
 /// Reads [`ProcessInfo`], remembering the reading before for shares of time. One owner.
@@ -76,9 +79,26 @@ impl ProcessReader {
             info.disk_free_bytes = Some(free.saturating_mul(disk.f_frsize));
             info.disk_ratio = (0 < all).then(|| 1.0 - free as f64 / all as f64);
         }
+        info.thread_cpu_seconds = thread_cpu_seconds();
         info.open_fds = fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64);
         info
     }
+}
+
+/// CPU time of each thread that lives, added up by name; empty where the kernel does not tell.
+fn thread_cpu_seconds() -> BTreeMap<String, f64> {
+    let mut all = BTreeMap::new();
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return all };
+    for thread in threads.flatten().map(|entry| entry.path()) {
+        let read = |file: &str| fs::read_to_string(thread.join(file)).ok();
+        // The first of three numbers is the time on a core, in ns.
+        let on_core = read("schedstat").and_then(|text| text.split(' ').next()?.parse().ok());
+        if let (Some(name), Some(ns)) = (read("comm"), on_core) {
+            let ns: u64 = ns;
+            *all.entry(name.trim().to_owned()).or_default() += ns as f64 / 1e9;
+        }
+    }
+    all
 }
 
 #[derive(Debug, PartialEq)]

@@ -30,7 +30,7 @@ pub fn run(
     loop {
         let began_us = clock.micros();
         let now = clock.now();
-        let Turn { did_work, has_more } = shard.turn(now, links);
+        let Turn { did_work, has_more, decide_us } = shard.turn(now, links, || clock.micros());
         let ended_us = clock.micros();
         pulse.write(reading(shard, now.mono.0));
         if did_work {
@@ -39,6 +39,8 @@ pub fn run(
             stats.turns += 1;
             stats.turn_us.record(ended_us - began_us);
             stats.busy_us += ended_us - began_us;
+            stats.decide_us += decide_us;
+            stats.act_us += (ended_us - began_us).saturating_sub(decide_us);
         }
         if did_work || has_more || ended_us < worked_us + busy_poll_us {
             continue;

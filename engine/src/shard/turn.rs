@@ -56,6 +56,8 @@ pub struct Turn {
     pub did_work: bool,
     /// Whether there is more to do at once.
     pub has_more: bool,
+    /// What deciding and closing batches took, in the unit of the clock that was handed in.
+    pub decide_us: u64,
 }
 
 impl Shard {
@@ -76,10 +78,11 @@ impl Shard {
         }
     }
 
-    /// One turn at `now`.
-    pub fn turn(&mut self, now: Now, links: &mut Links) -> Turn {
+    /// One turn at `now`. `micros` is a monotonic clock in µs, asked only to measure.
+    pub fn turn(&mut self, now: Now, links: &mut Links, micros: impl Fn() -> u64) -> Turn {
         self.released.resize_with(links.outbox.len(), VecDeque::new);
         let acked = self.take_acks(now, links);
+        let began_us = micros();
         let drained = self.drain(now, links);
         let mut has_more = self.turn_commands_max <= drained;
         if !self.is_halted && self.has_room_to_decide() {
@@ -87,8 +90,9 @@ impl Shard {
             has_more |= self.machine.go_on_all(now);
         }
         let committed = self.commit(now, links);
+        let decide_us = micros().saturating_sub(began_us);
         let acted = self.act(links);
-        Turn { did_work: acked || 0 < drained || committed || acted, has_more }
+        Turn { did_work: acked || 0 < drained || committed || acted, has_more, decide_us }
     }
 
     /// Beat one: what became durable, and with it what may happen.

@@ -183,7 +183,7 @@ impl World {
     fn turn(&mut self) -> Result<(), String> {
         let at = self.rng.index(self.nodes.len());
         let node = &mut self.nodes[at];
-        node.shard.turn(self.now, &mut node.links);
+        node.shard.turn(self.now, &mut node.links, || 0);
         while let Some(effect) = node.effects.try_recv() {
             check::durable(&self.store, &effect)?;
             match effect {
@@ -209,7 +209,7 @@ impl World {
             let node = &mut self.nodes[usize::from(shard.0)];
             // Answers are never dropped: a full ring makes them wait. Here the shard makes room.
             while node.reserved.free() == 0 {
-                node.shard.turn(self.now, &mut node.links);
+                node.shard.turn(self.now, &mut node.links, || 0);
             }
             node.send(command);
         }
@@ -249,7 +249,7 @@ impl World {
         }
         for node in &mut self.nodes {
             while !node.send(Command::SetIntake(Intake::Draining)) {
-                node.shard.turn(self.now, &mut node.links);
+                node.shard.turn(self.now, &mut node.links, || 0);
             }
         }
         self.is_calm = true;

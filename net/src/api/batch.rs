@@ -3,6 +3,7 @@
 use super::tasks::read;
 use crate::admit;
 use crate::core::Core;
+use crate::cost::Layer;
 use crate::extract::{BodyKind, Request, read_body};
 use crate::json::push_u64;
 use crate::problem::{Code, Problem};
@@ -120,10 +121,21 @@ fn fill_all(rows: &mut [Row], places: &[usize], problem: &Problem) {
     }
 }
 
-async fn render(core: &Core, rows: Vec<Row>) -> Outcome {
+async fn render(core: &Core, mut rows: Vec<Row>) -> Outcome {
     if let Some(problem) = refused_as_a_whole(&rows) {
         return Err(problem);
     }
+    for row in &mut rows {
+        if let Some(Ok(task)) = row {
+            core.costs.accepted(1);
+            resolve_task(&core.reads, task).await?;
+        }
+    }
+    Ok(core.costs.part(Layer::Render, || json(StatusCode::OK, body_of(rows))))
+}
+
+/// The answer's bytes, of rows that are resolved.
+fn body_of(rows: Vec<Row>) -> Vec<u8> {
     let mut body = Vec::with_capacity(rows.len() * 768);
     body.extend_from_slice(br#"{"items":["#);
     for (i, row) in rows.into_iter().enumerate() {
@@ -133,8 +145,7 @@ async fn render(core: &Core, rows: Vec<Row>) -> Outcome {
         let row = row.unwrap_or_else(|| Err(Problem::internal("a row was left open")));
         body.extend_from_slice(br#"{"status":"#);
         match row {
-            Ok(mut task) => {
-                resolve_task(&core.reads, &mut task).await?;
+            Ok(task) => {
                 body.reserve(task_bytes(&task));
                 push_u64(&mut body, if task.state.is_ended() { 200 } else { 202 });
                 body.extend_from_slice(br#","task":"#);
@@ -145,7 +156,7 @@ async fn render(core: &Core, rows: Vec<Row>) -> Outcome {
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");
-    Ok(json(StatusCode::OK, body))
+    body
 }
 
 /// Appends `STATUS,"problem":{…}` of a row.

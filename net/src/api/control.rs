@@ -81,7 +81,7 @@ async fn control(request: &Request, make: impl FnOnce(ReplyTo) -> Command) -> Ou
         let (path, subject) = (request.parts.uri.path(), &*principal.subject);
         tracing::info!(target: "task", task = %id, path, subject, "controlled");
     }
-    task_response(&core.reads, StatusCode::OK, task).await
+    task_response(core, StatusCode::OK, task).await
 }
 
 /// An empty body, or an empty object.

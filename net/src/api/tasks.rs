@@ -48,10 +48,11 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
 }
 
 async fn submitted(core: &Core, task: Task) -> Outcome {
+    core.costs.accepted(1);
     let id = task.id;
     let status = if task.state.is_ended() { StatusCode::OK } else { StatusCode::ACCEPTED };
     tracing::debug!(target: "task", task = %id, agent = &*task.agent, "submitted");
-    let mut response: Response = task_response(&core.reads, status, task).await?;
+    let mut response: Response = task_response(core, status, task).await?;
     let location = HeaderValue::from_maybe_shared(bytes::Bytes::from(format!("/v1/tasks/{id}")));
     if let Ok(location) = location {
         response.headers_mut().insert(LOCATION, location);
@@ -70,7 +71,7 @@ pub(super) async fn get(request: Request) -> Outcome {
     if 0 < wait_ms && !task.state.is_ended() {
         task = wait(core, &tenant, id, wait_ms).await?;
     }
-    task_response(&core.reads, StatusCode::OK, task).await
+    task_response(core, StatusCode::OK, task).await
 }
 
 /// Waits for the end of a task that is the tenant's.

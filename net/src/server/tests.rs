@@ -121,7 +121,8 @@ async fn requests_may_be_pipelined() {
 async fn http2_by_prior_knowledge() {
     with_server(ServerLimits::default(), |addr, _, _| async move {
         let io = TokioIo::new(connect(addr).await);
-        let handshake = hyper::client::conn::http2::handshake(LocalExecutor, io).await;
+        let executor = LocalExecutor(Rc::new(Costs::new(Default::default())));
+        let handshake = hyper::client::conn::http2::handshake(executor, io).await;
         let (mut sender, connection) = handshake.expect("speaks HTTP/2");
         let connection = tokio::task::spawn_local(connection);
         let request = hyper::Request::get("http://x/ping").body(OutBody::empty());

@@ -4,6 +4,7 @@
 use super::links::NetEnds;
 use super::outside::Outside;
 use super::shards::{pin, spawn};
+use crate::costed::CommitCost;
 use crate::error::{Error, Result};
 use crate::metrics::AuthTally;
 use crate::vitals::Vitals;
@@ -47,6 +48,7 @@ pub(super) struct Plan {
     pub(super) partitions: u16,
     pub(super) connections_max: usize,
     pub(super) tally: Arc<AuthTally>,
+    pub(super) commits: CommitCost,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
     pub(super) seed: u64,
@@ -59,6 +61,7 @@ impl Plan {
             vitals: Arc::clone(&self.vitals),
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
+            commits: self.commits.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }

@@ -1,5 +1,6 @@
 //! What a scrape shows: figures of shards, net cores and the process, gathered and merged once.
 
+use super::cost::CostCounts;
 use crate::exposition::Distribution;
 use crate::process::ProcessInfo;
 use no_engine::stats::{AgentStats, CallStats, ShardStats};
@@ -59,6 +60,7 @@ pub struct Snapshot {
     pub(super) shards: Vec<ShardStats>,
     pub(super) http: HttpStats,
     pub(super) auth: AuthCounts,
+    pub(super) cost: CostCounts,
     pub(super) process: ProcessInfo,
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
@@ -74,9 +76,10 @@ impl Snapshot {
         named: impl IntoIterator<Item = Arc<str>>,
         http: HttpStats,
         auth: AuthCounts,
+        cost: CostCounts,
         process: ProcessInfo,
     ) -> Snapshot {
-        let mut now = Snapshot { http, auth, process, ..Snapshot::default() };
+        let mut now = Snapshot { http, auth, cost, process, ..Snapshot::default() };
         for name in named {
             now.agents.entry(name).or_default();
         }

@@ -29,6 +29,7 @@ fn snapshot() -> Snapshot {
     shard.slots_active = 1;
     shard.busy_us = 30;
     shard.awake_us = 40;
+    (shard.decide_us, shard.act_us) = (20, 10);
     shard.turn_us.record(80);
     shard.ring_depth.insert("net", 2);
     shard.refused.insert("queue_full", 4);
@@ -52,7 +53,8 @@ fn snapshot() -> Snapshot {
     auth.denied.insert("expired", 2);
     auth.by_permission.insert("tasks:submit", (5, 1));
     let process = ProcessInfo { memory_ratio: Some(0.5), ..ProcessInfo::default() };
-    Snapshot::new(vec![shard], ["echo".into()], http, auth, process)
+    let cost = CostCounts { tasks: 4, net_ns: [8_000, 4_000, 2_000, 1_000], commit_ns: 16_000 };
+    Snapshot::new(vec![shard], ["echo".into()], http, auth, cost, process)
 }
 
 /// The lines of one family.
@@ -97,6 +99,7 @@ fn samples_in_text() {
         "no_model_cost",
         "no_commands_refused",
         "no_ring_depth",
+        "no_task_cost",
         "no_build",
     ];
     let shown: String = families.map(|family| lines(&text, family)).concat();
@@ -146,6 +149,22 @@ fn samples_in_text() {
         # HELP no_ring_depth Items waiting in a ring.
         # TYPE no_ring_depth gauge
         no_ring_depth{shard="0",ring="net"} 2
+        # HELP no_task_cost_seconds Work by layer, of all tasks accepted: sum by count is the cost of a task. The wall clock's time at work; waiting is not in it.
+        # TYPE no_task_cost_seconds summary
+        no_task_cost_seconds_sum{layer="net"} 0.000008
+        no_task_cost_seconds_count{layer="net"} 4
+        no_task_cost_seconds_sum{layer="auth"} 0.000004
+        no_task_cost_seconds_count{layer="auth"} 4
+        no_task_cost_seconds_sum{layer="ring"} 0.000002
+        no_task_cost_seconds_count{layer="ring"} 4
+        no_task_cost_seconds_sum{layer="render"} 0.000001
+        no_task_cost_seconds_count{layer="render"} 4
+        no_task_cost_seconds_sum{layer="decide"} 0.00002
+        no_task_cost_seconds_count{layer="decide"} 4
+        no_task_cost_seconds_sum{layer="act"} 0.00001
+        no_task_cost_seconds_count{layer="act"} 4
+        no_task_cost_seconds_sum{layer="commit"} 0.000016
+        no_task_cost_seconds_count{layer="commit"} 4
         # HELP no_build_info The version that runs.
         # TYPE no_build_info gauge
         no_build_info{version="0.1.0"} 1
