@@ -292,6 +292,11 @@ pub const FAMILIES: &[Family] = &[
     counter("no_journal_bytes_total", &["shard"], "Bytes given to the journal.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.journal_bytes));
     }),
+    gauge("no_index_behind_bytes", &["shard"], "Durable, not yet in the index.", |now, out| {
+        for (shard, index) in now.indexes.iter().enumerate() {
+            out.count(&[&shard.to_string()], index.behind_bytes);
+        }
+    }),
     counter("no_journal_errors_total", &["shard"], "Commits that failed.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.journal_errors));
     }),

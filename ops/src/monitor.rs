@@ -15,6 +15,7 @@ use no_net::core::Core;
 use no_net::out::OutConfig;
 use no_net::route::{Access, Outcome, Response, Router, handler};
 use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES};
+use no_storage::sqlite::IndexWatch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,6 +31,8 @@ pub struct Shown {
     pub tally: Arc<AuthTally>,
     /// CPU time of commits.
     pub commits: CommitCost,
+    /// How far the indexes are behind their journals.
+    pub indexes: IndexWatch,
     /// Counts what the outbound guard refused.
     pub out: OutConfig,
     /// Whether anybody may scrape.
@@ -72,7 +75,8 @@ impl Monitor {
             let named = core.agents.all().into_iter().map(|(name, _)| name);
             let process = self.process.borrow_mut().read();
             let (http, cost) = (http(&self.shown.stats), self.cost());
-            Snapshot::new(shards, named, http, self.auth(), cost, process)
+            let indexes = self.shown.indexes.read().collect();
+            Snapshot::new(shards, named, http, self.auth(), cost, process).with_indexes(indexes)
         };
         let text = crate::exposition::render(&snapshot, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));

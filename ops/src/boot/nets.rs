@@ -19,6 +19,7 @@ use no_net::reads::{self, ReaderLink};
 use no_net::server::ServerLimits;
 use no_net::stats::HttpStats;
 use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
+use no_storage::sqlite::IndexWatch;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -49,6 +50,7 @@ pub(super) struct Plan {
     pub(super) connections_max: usize,
     pub(super) tally: Arc<AuthTally>,
     pub(super) commits: CommitCost,
+    pub(super) indexes: IndexWatch,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
     pub(super) seed: u64,
@@ -62,6 +64,7 @@ impl Plan {
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             commits: self.commits.clone(),
+            indexes: self.indexes.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }

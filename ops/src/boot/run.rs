@@ -95,6 +95,7 @@ impl Node {
             connections_max: config.service.connections_max,
             tally: Arc::default(),
             commits,
+            indexes: store.watch(),
             is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,
             seed,

@@ -21,6 +21,7 @@ pub(super) fn open(config: &Config) -> Result<Store> {
         partitions: engine.partitions,
         shards: engine.shards,
         retention_ms: engine.retention_ms,
+        journal_bytes: engine.journal_bytes,
         ..OpenOptions::default()
     };
     let bar = ProgressBar::hidden();

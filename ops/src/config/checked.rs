@@ -59,6 +59,8 @@ pub struct Engine {
     pub live_bytes_max: usize,
     /// Free disk below which new work is refused, in bytes.
     pub disk_reserve_bytes: u64,
+    /// Bytes of each shard's journal file: whole blocks of 4 KiB.
+    pub journal_bytes: u64,
 }
 
 impl Engine {
@@ -181,6 +183,7 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
         live_tasks_max: size(raw, "engine.liveTasksMax"),
         live_bytes_max: size(raw, "engine.liveBytesMax"),
         disk_reserve_bytes: whole(raw, "engine.diskReserveBytes"),
+        journal_bytes: whole(raw, "engine.journalBytes") / 4_096 * 4_096,
     }
 }
 

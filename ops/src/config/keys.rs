@@ -192,6 +192,13 @@ pub const KEYS: &[Key] = &[
         "bytes of payload that one shard keeps in memory; past it 503",
     ),
     works(
+        "engine.journalBytes",
+        Whole(1 << 20, 1 << 34),
+        "67108864",
+        &[],
+        "bytes of each shard's journal file, rounded down to whole blocks of 4 KiB",
+    ),
+    works(
         "engine.diskReserveBytes",
         Whole(0, 1 << 50),
         "67108864",

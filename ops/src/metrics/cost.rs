@@ -13,11 +13,12 @@
 //! | `decide` | shard | draining rings, deciding, timers, closing batches and sending them |
 //! | `act` | shard | taking what the journal said, sending what it released, waking net cores |
 //! | `commit` | journal | CPU time of commits; the wait for the disk is not in it |
+//! | `index` | index | CPU time of taking commits over into the index, likewise |
 //!
 //! In none: the reactor's own system calls, accepting connections, calls out, the reader thread,
 //! checkpoints. `no_thread_cpu_seconds_total` has those. The net core's layers are sampled (see
-//! `no_net::cost`); all but `commit` are taken by the wall clock, so that on a shared core they
-//! contain what others took of it.
+//! `no_net::cost`); all but `commit` and `index` are taken by the wall clock, so that on a shared
+//! core they contain what others took of it.
 
 use super::inputs::Snapshot;
 use no_net::cost::{CostFigures, LAYERS};
@@ -52,5 +53,7 @@ pub(super) fn by_layer(now: &Snapshot) -> Vec<(&'static str, f64)> {
     all.push(("decide", decide_us as f64 / 1e6));
     all.push(("act", act_us as f64 / 1e6));
     all.push(("commit", now.cost.commit_ns as f64 / 1e9));
+    let index_ns: u64 = now.indexes.iter().map(|index| index.cost_ns).sum();
+    all.push(("index", index_ns as f64 / 1e9));
     all
 }

@@ -4,6 +4,7 @@ use super::cost::CostCounts;
 use crate::exposition::Distribution;
 use crate::process::ProcessInfo;
 use no_engine::stats::{AgentStats, CallStats, ShardStats};
+use no_storage::sqlite::IndexReading;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -62,12 +63,19 @@ pub struct Snapshot {
     pub(super) auth: AuthCounts,
     pub(super) cost: CostCounts,
     pub(super) process: ProcessInfo,
+    pub(super) indexes: Vec<IndexReading>,
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
     tools: BTreeMap<Arc<str>, CallStats>,
 }
 
 impl Snapshot {
+    /// Adds how far each shard's index is behind, in the order of the shards.
+    #[must_use]
+    pub fn with_indexes(self, indexes: Vec<IndexReading>) -> Snapshot {
+        Snapshot { indexes, ..self }
+    }
+
     /// Merges what all shards say about agents, models and tools; `named` agents are shown even
     /// before their first task.
     #[must_use]

@@ -165,6 +165,8 @@ fn samples_in_text() {
         no_task_cost_seconds_count{layer="act"} 4
         no_task_cost_seconds_sum{layer="commit"} 0.000016
         no_task_cost_seconds_count{layer="commit"} 4
+        no_task_cost_seconds_sum{layer="index"} 0
+        no_task_cost_seconds_count{layer="index"} 4
         # HELP no_build_info The version that runs.
         # TYPE no_build_info gauge
         no_build_info{version="0.1.0"} 1

@@ -13,7 +13,9 @@ use crate::journal::Frame;
 use crate::sqlite::index::Index;
 use no_engine::port::CommitError;
 use no_engine::time::Millis;
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,32 @@ const READ_PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Followed {
     state: Mutex<State>,
     changed: Condvar,
+    /// CPU time of the follower's thread in the index, in ns.
+    cost_ns: AtomicU64,
+}
+
+/// How far a shard's index is behind its journal, and what following costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexReading {
+    /// Bytes of frames that are durable in the journal and not yet in the index.
+    pub behind_bytes: u64,
+    /// CPU time spent on taking frames over, in ns, since the start.
+    pub cost_ns: u64,
+}
+
+/// Looks at all indexes of a store. Cheap to clone; for any thread.
+#[derive(Clone)]
+pub struct IndexWatch(pub(crate) Arc<[Arc<Followed>]>);
+
+impl IndexWatch {
+    /// One reading for each shard, in order.
+    pub fn read(&self) -> impl Iterator<Item = IndexReading> {
+        self.0.iter().map(|followed| IndexReading {
+            behind_bytes: followed.lock().waiting_bytes as u64,
+            // ORDER: a sum that nothing else depends on.
+            cost_ns: followed.cost_ns.load(Ordering::Relaxed),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -70,7 +98,8 @@ impl Followed {
     /// Starts from an index that has all frames up to `applied`.
     pub(crate) fn new(applied: u64) -> Arc<Followed> {
         let state = State { durable: applied, applied, ..State::default() };
-        Arc::new(Followed { state: Mutex::new(state), changed: Condvar::new() })
+        let cost_ns = AtomicU64::new(0);
+        Arc::new(Followed { state: Mutex::new(state), changed: Condvar::new(), cost_ns })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -192,7 +221,10 @@ impl Followed {
             match self.next(index) {
                 Next::End => return,
                 Next::Apply(group) => {
+                    let begun_ns = thread_cpu_ns();
                     let done = index.apply(&group);
+                    let cost_ns = thread_cpu_ns().saturating_sub(begun_ns);
+                    self.cost_ns.fetch_add(cost_ns, Ordering::Relaxed);
                     self.note(&group, &done);
                     self.keep_buffers(group);
                 }
@@ -269,6 +301,12 @@ impl Followed {
         drop(state);
         self.changed.notify_all();
     }
+}
+
+fn thread_cpu_ns() -> u64 {
+    let at = clock_gettime(ClockId::ThreadCPUTime);
+    let s = u64::try_from(at.tv_sec).unwrap_or_default();
+    s * 1_000_000_000 + u64::try_from(at.tv_nsec).unwrap_or_default()
 }
 
 impl State {

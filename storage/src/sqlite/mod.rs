@@ -27,6 +27,7 @@ mod work;
 mod tests;
 
 pub use checkpoint::Checkpoints;
+pub use follower::{IndexReading, IndexWatch};
 pub use journal::{Following, SqliteJournal};
 pub use load::SqliteLoad;
 pub use read::SqliteReader;
@@ -210,6 +211,12 @@ impl Store {
     /// Those of opening a file.
     pub fn reader(&self) -> Result<SqliteReader> {
         SqliteReader::new(&self.paths, &self.followed, self.partitions)
+    }
+
+    /// Looks at how far the indexes are behind.
+    #[must_use]
+    pub fn watch(&self) -> IndexWatch {
+        IndexWatch(self.followed.iter().map(Arc::clone).collect())
     }
 
     /// Starts the thread that makes checkpoints. Drop it after the journals have ended.
