@@ -1,28 +1,40 @@
 //! A partition's state: its tasks and its idempotency keys. Only `machine::apply` changes a
 //! [`Task`]; what stands beside it in [`Held`] is derived from it and never stored.
+//!
+//! Headers are boxed and found through a table of bare pointers: a table has up to twice as many
+//! places as entries and moves them all when it grows, and the id that it looks for stands in the
+//! header, which is looked at next anyway.
 
-use crate::event::KeyRow;
+use crate::dedup::Keys;
 use crate::id::{PartitionId, ReplyTo, TaskId};
-use crate::map::Map;
+use crate::map::Fixed;
 use crate::port::Loaded;
 use crate::queue::{KeyId, LaneId};
 use crate::slot::SlotId;
-use crate::task::Task;
+use crate::task::{Lease, State, Task};
 use crate::time::{Millis, Mono};
 use crate::wheel::TimerId;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::hash::BuildHasher as _;
 
 /// The tasks and keys of one partition.
 #[derive(Debug)]
 pub struct PartitionState {
     /// Which.
     pub id: PartitionId,
-    /// Live tasks and dead letters; an ended task stays until its batch is closed. Boxed, because a
-    /// map has up to twice as many places as entries, and moves them all when it grows.
-    pub tasks: Map<TaskId, Box<Held>>,
+    /// Live tasks and dead letters; an ended task stays until its batch is closed.
+    pub tasks: Tasks,
     /// Idempotency keys.
-    pub keys: Map<u128, KeyRow>,
+    pub keys: Keys,
     /// The last place given to a ready task.
     pub ready_seq: u64,
+}
+
+/// Tasks by their id.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    table: HashTable<Box<Held>>,
 }
 
 /// A task and what its shard keeps beside it.
@@ -34,6 +46,14 @@ pub struct Held {
     pub lane: LaneId,
     /// Its fairness key.
     pub key: KeyId,
+    /// The timer of `run_at` and of waits, and when it fires.
+    pub wall_timer: Option<(TimerId, Millis)>,
+    /// The timer of the deadline.
+    pub deadline_timer: Option<TimerId>,
+    /// What an attempt under way has; a parked task has none.
+    pub active: Option<Box<Active>>,
+    /// Who wants to hear of it.
+    pub watchers: Option<Box<Watchers>>,
     /// Whether it stands in the ready queue.
     pub is_queued: bool,
     /// Whether the open batch has events of it.
@@ -42,20 +62,37 @@ pub struct Held {
     pub is_new: bool,
     /// Whether it counts against its agent's bounds.
     pub is_counted: bool,
+}
+
+// With the box of its loop (56 B), an open step (64 B), what it waits for (40 B), its timer (48 B)
+// and its place in the table (10 to 20 B) a parked loop stays below the 512 B of DESIGN §12.
+const _: () = assert!(size_of::<Held>() <= 256);
+
+/// What only a running task has, and of those only one with a slot, a lease or a time-out.
+#[derive(Debug)]
+pub struct Active {
     /// Its slot, while this node works on it.
     pub slot: Option<SlotId>,
+    /// A worker's lease, while one holds it.
+    pub lease: Option<Lease>,
     /// When the attempt under way times out.
     pub attempt_ends_at: Mono,
     /// The longest wait that a failed step of this attempt asked for, in ms.
     pub retry_after_ms: u64,
     /// The timer of lease and attempt.
     pub mono_timer: Option<TimerId>,
-    /// The timer of `run_at` and of waits, and when it fires.
-    pub wall_timer: Option<(TimerId, Millis)>,
-    /// The timer of the deadline.
-    pub deadline_timer: Option<TimerId>,
-    /// Who wants to hear of it.
-    pub watchers: Option<Box<Watchers>>,
+}
+
+impl Default for Active {
+    fn default() -> Active {
+        Active {
+            slot: None,
+            lease: None,
+            attempt_ends_at: Mono(u64::MAX),
+            retry_after_ms: 0,
+            mono_timer: None,
+        }
+    }
 }
 
 /// Who waits for a task's end, and who follows its events.
@@ -75,17 +112,14 @@ impl Held {
             task,
             lane,
             key,
+            wall_timer: None,
+            deadline_timer: None,
+            active: None,
+            watchers: None,
             is_queued: false,
             is_touched: false,
             is_new: false,
             is_counted: false,
-            slot: None,
-            attempt_ends_at: Mono(u64::MAX),
-            retry_after_ms: 0,
-            mono_timer: None,
-            wall_timer: None,
-            deadline_timer: None,
-            watchers: None,
         }
     }
 
@@ -94,29 +128,98 @@ impl Held {
     pub fn watchers_len(&self) -> usize {
         self.watchers.as_ref().map_or(0, |w| w.polls.len() + w.streams.len())
     }
+
+    /// Its slot, while this node works on it.
+    #[must_use]
+    pub fn slot(&self) -> Option<SlotId> {
+        self.active.as_ref()?.slot
+    }
+
+    /// A worker's lease, while one holds it.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.active.as_ref()?.lease
+    }
+
+    /// What its attempt has, to change it.
+    pub fn active_mut(&mut self) -> &mut Active {
+        self.active.get_or_insert_default()
+    }
+}
+
+impl Tasks {
+    /// Tasks held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        self.table.reserve(more, |held| place(held.task.id));
+    }
+
+    /// The task of that id.
+    #[must_use]
+    pub fn get(&self, id: TaskId) -> Option<&Held> {
+        self.table.find(place(id), |held| held.task.id == id).map(Box::as_ref)
+    }
+
+    /// The task of that id, to change it.
+    pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Held> {
+        self.table.find_mut(place(id), |held| held.task.id == id).map(Box::as_mut)
+    }
+
+    /// Adds a task. Panics where one of its id is held.
+    pub fn insert(&mut self, held: Held) -> &mut Held {
+        let id = held.task.id;
+        let entry =
+            self.table.entry(place(id), |other| other.task.id == id, |other| place(other.task.id));
+        match entry {
+            Entry::Vacant(entry) => entry.insert(Box::new(held)).into_mut(),
+            Entry::Occupied(_) => panic!("task {id} is held already"),
+        }
+    }
+
+    /// Takes a task out.
+    pub fn remove(&mut self, id: TaskId) -> Option<Box<Held>> {
+        let entry = self.table.find_entry(place(id), |held| held.task.id == id).ok()?;
+        Some(entry.remove().0)
+    }
+
+    /// All of them, in an order that is the same in every run.
+    pub fn values(&self) -> impl Iterator<Item = &Held> {
+        self.table.iter().map(Box::as_ref)
+    }
+}
+
+fn place(id: TaskId) -> u64 {
+    Fixed.hash_one(id)
 }
 
 impl PartitionState {
     /// A partition without tasks.
     #[must_use]
     pub fn new(id: PartitionId) -> PartitionState {
-        PartitionState { id, tasks: Map::default(), keys: Map::default(), ready_seq: 0 }
+        PartitionState { id, tasks: Tasks::default(), keys: Keys::new(id), ready_seq: 0 }
     }
 
-    /// What a store should give back for this state: live tasks and dead letters without what is
-    /// soft.
+    /// What a store should give back for this state: live tasks and dead letters.
     #[must_use]
     pub fn image(&self) -> Loaded {
         let mut tasks: Vec<Task> = self
             .tasks
             .values()
             .map(|held| held.task.clone())
-            .filter(|task| !task.state.is_ended() || task.state == crate::task::State::Failed)
-            .map(|task| Task { lease: None, ..task })
+            .filter(|task| !task.state.is_ended() || task.state == State::Failed)
             .collect();
         tasks.sort_by_key(|task| task.id);
-        let mut keys: Vec<KeyRow> = self.keys.values().copied().collect();
-        keys.sort_by_key(|row| row.hash);
-        Loaded { tasks, keys }
+        Loaded { tasks, keys: self.keys.rows() }
     }
 }

@@ -26,6 +26,7 @@ const ENGINE_LIBRARIES: &[&str] = &[
     "serde_json",
     "rtrb",
     "crossbeam-utils",
+    "hashbrown",
     "hdrhistogram",
     "uuid",
     "blake3",

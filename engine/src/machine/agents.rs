@@ -32,6 +32,13 @@ struct Entry {
     lanes: BTreeMap<Arc<str>, LaneId>,
 }
 
+/// An agent's tasks of one tenant.
+struct Lane {
+    entry: usize,
+    agent: Arc<str>,
+    tenant: Arc<str>,
+}
+
 /// A token bucket by the monotonic clock.
 #[derive(Clone, Copy, Default)]
 struct Bucket {
@@ -50,7 +57,7 @@ struct Key {
 pub(super) struct Agents {
     entries: Vec<Entry>,
     by_name: BTreeMap<Arc<str>, usize>,
-    lanes: Vec<usize>,
+    lanes: Vec<Lane>,
     keys: Vec<Key>,
     keys_free: Vec<KeyId>,
     keys_by_tenant: BTreeMap<Arc<str>, BTreeMap<Arc<str>, KeyId>>,
@@ -108,9 +115,15 @@ impl Agents {
             return *lane;
         }
         let lane = LaneId(u32::try_from(self.lanes.len()).expect("lanes are bounded"));
-        self.lanes.push(at);
+        self.lanes.push(Lane { entry: at, agent: agent.clone(), tenant: tenant.clone() });
         self.entries[at].lanes.insert(Arc::clone(tenant), lane);
         lane
+    }
+
+    /// A lane's agent and tenant: one copy of the names for all its tasks.
+    pub(super) fn names(&self, lane: LaneId) -> (&Arc<str>, &Arc<str>) {
+        let lane = &self.lanes[lane.0 as usize];
+        (&lane.agent, &lane.tenant)
     }
 
     /// The number of a fairness key, counting one more task that carries it.
@@ -154,7 +167,7 @@ impl Agents {
 
     /// Whether tasks of this lane may start now. May take a permit in hand.
     pub(super) fn may_start(&mut self, lane: LaneId, ask: StartAsk) -> bool {
-        let at = self.lanes[lane.0 as usize];
+        let at = self.lanes[lane.0 as usize].entry;
         let entry = &mut self.entries[at];
         // A task of an agent that is gone starts, in order to fail.
         let Some(agent) = &entry.agent else { return !ask.is_lease };
@@ -189,14 +202,14 @@ impl Agents {
 
     /// Whether another task of this fairness key may start, its lane being open.
     pub(super) fn may_start_key(&self, lane: LaneId, key: KeyId) -> bool {
-        let entry = &self.entries[self.lanes[lane.0 as usize]];
+        let entry = &self.entries[self.lanes[lane.0 as usize].entry];
         let max = entry.agent.as_ref().and_then(|agent| agent.max_concurrency_per_key);
         max.is_none_or(|max| entry.running_by_key.get(&key).copied().unwrap_or(0) < max)
     }
 
     /// Counts a start that `may_start` and `may_start_key` allowed.
     pub(super) fn enter(&mut self, lane: LaneId, key: KeyId) {
-        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         assert!(entry.has_permit_in_hand, "started without a permit");
         entry.has_permit_in_hand = false;
         entry.bucket.tokens -= 1.0;
@@ -205,14 +218,14 @@ impl Agents {
 
     /// Counts a task that was running before a restart, whatever the bounds.
     pub(super) fn enter_loaded(&mut self, lane: LaneId, key: KeyId) {
-        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         entry.permits.take();
         entry.count(key);
     }
 
     /// Counts the end of a running task.
     pub(super) fn leave(&mut self, lane: LaneId, key: KeyId) {
-        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         assert!(0 < entry.running, "left without having entered");
         entry.running -= 1;
         entry.permits.give_back();

@@ -77,8 +77,8 @@ impl Machine {
     /// Takes a task that ended, or whose retention did, out of memory.
     fn drop_task(&mut self, id: TaskId) {
         let partition = self.partition_mut(id.partition()).expect("its partition is held");
-        let held = partition.tasks.remove(&id).expect("dropped once");
-        assert!(held.slot.is_none() && !held.is_queued && !held.is_counted);
+        let held = partition.tasks.remove(id).expect("dropped once");
+        assert!(held.slot().is_none() && !held.is_queued && !held.is_counted);
         self.live_tasks -= 1;
         self.live_bytes -= held.task.input.resident_bytes();
         self.watchers_len -= held.watchers_len();

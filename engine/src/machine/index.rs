@@ -22,7 +22,7 @@ impl Standing {
 }
 
 /// Whether a task waits for nothing but its turn.
-fn is_ready(task: &Task) -> bool {
+pub(super) fn is_ready(task: &Task) -> bool {
     match task.state {
         State::Queued => true,
         State::Waiting => task.run.as_ref().is_none_or(|run| {
@@ -140,7 +140,7 @@ impl Machine {
 
     fn set_deadline_timer(&mut self, id: TaskId) {
         let held = held_mut(&mut self.partitions, id).expect("held");
-        if let (Some(deadline), None) = (held.task.deadline, held.deadline_timer) {
+        if let (Some(deadline), None) = (held.task.deadline(), held.deadline_timer) {
             held.deadline_timer = Some(self.wall.insert(deadline.0, Timer::Deadline(id)));
         }
     }
@@ -148,36 +148,39 @@ impl Machine {
     /// Sets the attempt's time-out. Slot and permit were taken by whoever started it.
     fn enter_running(&mut self, now: Now, id: TaskId) {
         let held = held_mut(&mut self.partitions, id).expect("held");
-        held.attempt_ends_at = now.mono + held.task.timeout_ms;
-        self.set_mono_timer(id);
+        let attempt_ends_at = now.mono + held.task.timeout_ms;
+        if attempt_ends_at < Mono(u64::MAX) || held.active.is_some() {
+            held.active_mut().attempt_ends_at = attempt_ends_at;
+            self.set_mono_timer(id);
+        }
     }
 
     /// Sets the timer of lease and attempt to whichever comes first.
     pub(super) fn set_mono_timer(&mut self, id: TaskId) {
         let held = held_mut(&mut self.partitions, id).expect("held");
-        let lease_ends_at = held.task.lease.map_or(Mono(u64::MAX), |lease| lease.expires_at);
-        let at = held.attempt_ends_at.min(lease_ends_at);
-        if let Some(timer) = held.mono_timer.take() {
+        let active = held.active_mut();
+        let lease_ends_at = active.lease.map_or(Mono(u64::MAX), |lease| lease.expires_at);
+        let at = active.attempt_ends_at.min(lease_ends_at);
+        if let Some(timer) = active.mono_timer.take() {
             self.mono.cancel(timer);
         }
         if at < Mono(u64::MAX) {
-            let timer = Timer::Attempt(id, held.task.fence);
-            held.mono_timer = Some(self.mono.insert(at.0, timer));
+            active.mono_timer = Some(self.mono.insert(at.0, Timer::Attempt(id)));
         }
     }
 
     fn leave_running(&mut self, id: TaskId) {
         let leaks = self.has_bug(Bug::SlotLeak);
         let held = held_mut(&mut self.partitions, id).expect("held");
-        if let Some(timer) = held.mono_timer.take() {
-            self.mono.cancel(timer);
-        }
-        held.task.lease = None;
-        held.attempt_ends_at = Mono(u64::MAX);
-        if let Some(slot) = held.slot.take()
-            && !(leaks && held.task.state == State::Waiting)
-        {
-            self.slots.release(slot);
+        if let Some(active) = held.active.take() {
+            if let Some(timer) = active.mono_timer {
+                self.mono.cancel(timer);
+            }
+            if let Some(slot) = active.slot
+                && !(leaks && held.task.state == State::Waiting)
+            {
+                self.slots.release(slot);
+            }
         }
         if std::mem::take(&mut held.is_counted) {
             let (lane, key) = (held.lane, held.key);
@@ -197,8 +200,8 @@ impl Machine {
             self.wall.cancel(timer);
         }
         let task = &held.task;
-        let ended_at = task.ended_at.expect("an ended task has an end");
-        let (state, key) = (task.state, task.key);
+        let ended_at = task.ended_at().expect("an ended task has an end");
+        let (state, key) = (task.state, task.key());
         let (agent, created_at) = (task.agent.clone(), task.created_at);
         if state == State::Failed {
             let at = ended_at + self.limits.retention_ms;

@@ -71,7 +71,9 @@ impl Machine {
         let slot = agent.takes_slot().then(|| self.slots.try_take(id).expect("a slot was free"));
         let held = self.held_mut(id).expect("still held");
         held.is_counted = true;
-        held.slot = slot;
+        if slot.is_some() {
+            held.active_mut().slot = slot;
+        }
         if held.task.state == State::Waiting {
             self.record(now, id, Event::Woken);
             return match agent.kind {

@@ -98,11 +98,11 @@ impl Machine {
     fn find_key(&self, new: &NewTask) -> Result<Option<Taken>, Refusal> {
         let Some(key) = new.key else { return Ok(None) };
         let partition = self.partition(new.id.partition()).expect("checked before");
-        let Some(row) = partition.keys.get(&key.hash) else { return Ok(None) };
+        let Some(row) = partition.keys.get(key.hash) else { return Ok(None) };
         if row.fingerprint != key.fingerprint {
             return Err(Refusal::KeyReused);
         }
-        match partition.tasks.get(&row.task) {
+        match partition.tasks.get(row.task) {
             Some(_) => Ok(Some(Taken::Known(row.task))),
             None => Err(Refusal::NotLive(row.task)),
         }
@@ -143,8 +143,7 @@ impl Machine {
         held.is_touched = true;
         held.is_new = true;
         let partition = self.partition_mut(id.partition()).expect("checked before");
-        let before = partition.tasks.insert(id, held);
-        assert!(before.is_none(), "task {id} was submitted twice");
+        partition.tasks.insert(held);
         self.open.touched.push(id);
         self.open.batch.records.push(record);
         self.index(now, id, None);
@@ -152,16 +151,18 @@ impl Machine {
     }
 
     /// A task's place in memory, counted.
-    pub(super) fn hold(&mut self, task: Task) -> Box<Held> {
+    pub(super) fn hold(&mut self, mut task: Task) -> Held {
         self.live_tasks += 1;
         self.live_bytes += task.input.resident_bytes();
         let lane = self.agents.lane(&task.agent, &task.tenant);
-        let key = self.agents.retain_key(&task.tenant, task.fairness_key.as_ref());
-        Box::new(Held::new(task, lane, key))
+        let key = self.agents.retain_key(&task.tenant, task.fairness_key());
+        let (agent, tenant) = self.agents.names(lane);
+        task.share_names(agent, tenant);
+        Held::new(task, lane, key)
     }
 
     fn remember_key(&mut self, task: &Task) {
-        let Some(key) = task.key else { return };
+        let Some(key) = task.key() else { return };
         let row = KeyRow {
             partition: task.id.partition(),
             hash: key.hash,
@@ -175,8 +176,7 @@ impl Machine {
         self.keys_len += 1;
         self.put_key(row);
         let partition = self.partition_mut(task.id.partition()).expect("checked before");
-        let before = partition.keys.insert(key.hash, row);
-        assert!(before.is_none(), "a key made two tasks");
+        partition.keys.insert(row);
     }
 
     /// Starts or stops the clock after which a key is forgotten.
@@ -187,12 +187,10 @@ impl Machine {
         expires_at: Option<Millis>,
     ) {
         let state = self.partition_mut(partition).expect("its partition is held");
-        let Some(row) = state.keys.get_mut(&hash) else { return };
-        row.expires_at = expires_at;
-        let row = *row;
+        let Some(row) = state.keys.set_expiry(hash, expires_at) else { return };
         self.put_key(row);
         if let Some(at) = expires_at {
-            self.wall.insert(at.0, Timer::Key(partition, hash));
+            self.wall.insert(at.0, Timer::key(partition, hash));
         }
     }
 

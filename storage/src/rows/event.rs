@@ -42,7 +42,7 @@ pub(crate) fn event_cells(record: &Record) -> Result<[Cell<'_>; 6], Malformed> {
         _ => json_cell(event, TABLE, "data")?,
     };
     let blob = match event.payload() {
-        Some(Payload::Blob { hash, .. }) => Cell::Bytes(&hash.0),
+        Some(Payload::Blob(blob)) => Cell::Bytes(&blob.hash.0),
         _ => Cell::Null,
     };
     Ok([

@@ -4,7 +4,7 @@ use super::{Cell, Cells, Names, Row, json_cell};
 use crate::error::Malformed;
 use no_engine::id::{Attempt, Fence, TaskId};
 use no_engine::payload::{Hash, Payload};
-use no_engine::task::{Key, State, Task, TaskError, Usage};
+use no_engine::task::{Key, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -63,13 +63,14 @@ pub(crate) const TASK_FIXED: usize = 12;
 /// A task's cells, in the order of [`TASK_COLUMNS`]. The lease is soft and not among them.
 pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 42], Malformed> {
     let [input, input_hash, input_len] = payload_cells(Some(&task.input));
-    let [output, output_hash, output_len] = payload_cells(task.output.as_ref());
+    let [output, output_hash, output_len] = payload_cells(task.output());
     let error = task.error.as_deref();
-    let tags = task.tags.as_ref();
+    let tags = (!task.tags().is_empty()).then(|| task.tags());
     let waiting = task.waiting.as_deref();
     let run = task.run.as_deref();
-    let budget = (task.budget != Default::default()).then_some(&task.budget);
-    let usage = &task.usage;
+    let budget = task.budget();
+    let has_budget = budget != Default::default();
+    let usage = task.usage();
     Ok([
         Cell::Bytes16(task.id.to_bytes()),
         Cell::small(task.id.partition().0),
@@ -78,11 +79,11 @@ pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 42], Malformed> {
         input,
         input_hash,
         input_len,
-        Cell::text_or_null(task.fairness_key.as_deref()),
-        tags.map_or(Ok(Cell::Null), |tags| json_cell(tags, TABLE, "tags"))?,
+        Cell::text_or_null(task.fairness_key().map(|key| &**key)),
+        tags.map_or(Ok(Cell::Null), |tags| json_cell(&tags, TABLE, "tags"))?,
         Cell::bits(task.created_at.0),
-        task.key.map_or(Cell::Null, |key| Cell::Bytes16(key.hash.to_be_bytes())),
-        Cell::bits_or_null(task.key.map(|key| key.fingerprint)),
+        task.key().map_or(Cell::Null, |key| Cell::Bytes16(key.hash.to_be_bytes())),
+        Cell::bits_or_null(task.key().map(|key| key.fingerprint)),
         Cell::text(task.state.name()),
         Cell::small(task.priority),
         Cell::small(task.attempt.0),
@@ -95,9 +96,9 @@ pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 42], Malformed> {
         error.map_or(Cell::Null, |error| Cell::small(u8::from(error.retryable))),
         waiting.map_or(Ok(Cell::Null), |waiting| json_cell(waiting, TABLE, "waiting"))?,
         Cell::bits(task.run_at.0),
-        Cell::bits_or_null(task.started_at.map(|at| at.0)),
-        Cell::bits_or_null(task.ended_at.map(|at| at.0)),
-        Cell::bits_or_null(task.deadline.map(|at| at.0)),
+        Cell::bits_or_null(task.started_at().map(|at| at.0)),
+        Cell::bits_or_null(task.ended_at().map(|at| at.0)),
+        Cell::bits_or_null(task.deadline().map(|at| at.0)),
         Cell::bits(task.timeout_ms),
         Cell::small(task.failures),
         Cell::small(task.crashes),
@@ -105,8 +106,8 @@ pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 42], Malformed> {
         Cell::bits(task.ready_seq),
         Cell::bits(task.ready_at.0),
         Cell::small(task.events),
-        Cell::bits(task.events_bytes),
-        budget.map_or(Ok(Cell::Null), |budget| json_cell(budget, TABLE, "budget"))?,
+        Cell::small(task.events_bytes),
+        if has_budget { json_cell(&budget, TABLE, "budget")? } else { Cell::Null },
         Cell::small(usage.iterations),
         Cell::bits(usage.input_tokens),
         Cell::bits(usage.output_tokens),
@@ -125,7 +126,7 @@ pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malform
         return Err(cells.malformed());
     }
     // The fields stand in the order of the columns: each takes the next.
-    Ok(Task {
+    Ok(Task::from(TaskParts {
         id,
         agent: names.get(cells.text()?),
         tenant: names.get(cells.text()?),
@@ -152,13 +153,12 @@ pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malform
         ready_seq: cells.bits()?,
         ready_at: Millis(cells.bits()?),
         events: cells.small()?,
-        events_bytes: cells.bits()?,
+        events_bytes: u32::try_from(cells.bits()?).unwrap_or(u32::MAX),
         budget: cells.json_or_null()?.unwrap_or_default(),
         usage: usage_of(cells)?,
         steps: cells.small()?,
         run: cells.json_or_null()?.map(Box::new),
-        lease: None,
-    })
+    }))
 }
 
 fn key_of(cells: &mut Cells<'_, impl Row>) -> Result<Option<Key>, Malformed> {
@@ -198,8 +198,8 @@ fn payload_cells(payload: Option<&Payload>) -> [Cell<'_>; 3] {
     match payload {
         None => [Cell::Null, Cell::Null, Cell::Null],
         Some(Payload::Inline(bytes)) => [Cell::Text(Cow::Borrowed(bytes)), Cell::Null, Cell::Null],
-        Some(Payload::Blob { hash, bytes_len, .. }) => {
-            [Cell::Null, Cell::Bytes(&hash.0), Cell::small(*bytes_len)]
+        Some(Payload::Blob(blob)) => {
+            [Cell::Null, Cell::Bytes(&blob.hash.0), Cell::small(blob.bytes_len)]
         }
     }
 }
@@ -211,9 +211,7 @@ pub(crate) fn payload_of(cells: &mut Cells<'_, impl Row>) -> Result<Option<Paylo
     match (text, hash, cells.small_or_null()?) {
         (None, None, None) => Ok(None),
         (Some(text), None, None) => Ok(Some(Payload::Inline(Arc::from(text.as_bytes())))),
-        (None, Some(hash), Some(bytes_len)) => {
-            Ok(Some(Payload::Blob { hash, bytes_len, bytes: None }))
-        }
+        (None, Some(hash), Some(bytes_len)) => Ok(Some(Payload::blob(hash, bytes_len, None))),
         _ => Err(cells.malformed()),
     }
 }

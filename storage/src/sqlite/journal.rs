@@ -264,7 +264,7 @@ fn write_records(
     records.retain(|record| stays(record.task));
     records.sort_unstable_by_key(|record| (record.task, record.n));
     for record in &records {
-        if let Some(payload @ Payload::Blob { .. }) = record.event.payload() {
+        if let Some(payload @ Payload::Blob(_)) = record.event.payload() {
             add_blob(db, record.task, payload)?;
         }
     }
@@ -297,7 +297,8 @@ fn insert_all<'a, T, const N: usize, const AT_ONCE: usize>(
 
 /// Stores a large payload, or counts one more event that names it.
 fn add_blob(db: &Connection, task: TaskId, payload: &Payload) -> Result<(), Fault> {
-    let Payload::Blob { hash, bytes, .. } = payload else { return Ok(()) };
+    let Payload::Blob(blob) = payload else { return Ok(()) };
+    let (hash, bytes) = (&blob.hash, &blob.bytes);
     let known = "UPDATE blobs SET refs = refs + 1 WHERE hash = ?1";
     if db.prepare_cached(known)?.execute([&hash.0[..]])? == 1 {
         return Ok(());

@@ -232,21 +232,23 @@ fn fixture_content() -> Batch {
         match end {
             Some(end) => batch.records.push(samples::next(&mut task, end)),
             None => {
-                (task.state, task.tags) = (State::Waiting, Some(Arc::from(["a".into()])));
-                (task.fairness_key, task.steps) = (Some("k".into()), 2);
-                task.key = Some(Key { hash: 1 << 90, fingerprint: u64::MAX });
-                task.budget = Budget { max_iterations: Some(9) };
-                task.usage = Usage { iterations: 1, input_tokens: 2, ..Usage::default() };
+                task.change(|task| {
+                    (task.state, task.tags) = (State::Waiting, Some(Arc::from(["a".into()])));
+                    (task.fairness_key, task.steps) = (Some("k".into()), 2);
+                    task.key = Some(Key { hash: 1 << 90, fingerprint: u64::MAX });
+                    task.budget = Budget { max_iterations: Some(9) };
+                    task.usage = Usage { iterations: 1, input_tokens: 2, ..Usage::default() };
+                    (task.deadline, task.attempt) = (Some(Millis(u64::MAX)), Attempt(1));
+                });
                 let (name, until) = (Some("t".into()), Some(Millis(9)));
                 let waiting = Waiting { reason: WaitReason::Timer, name, until };
                 task.waiting = Some(Box::new(waiting.clone()));
                 let run = LoopState {
-                    calls: vec![u64::MAX],
+                    calls: vec![u64::MAX].into(),
                     model_step: Step(1),
                     ..LoopState::default()
                 };
                 task.run = Some(Box::new(run));
-                (task.deadline, task.attempt) = (Some(Millis(u64::MAX)), Attempt(1));
                 let event = Event::Waited { waiting: Box::new(waiting) };
                 batch.records.push(samples::next(&mut task, event));
                 let event = Event::Interrupted { crashes: 1, fence: Fence(2) };

@@ -196,7 +196,7 @@ fn a_long_history_goes_in_slices() {
     records.extend((0..2_998).map(|_| next(&mut task, Event::Woken)));
     records.push(next(&mut task, Event::Cancelled));
     commit(&mut journal, samples::batch(1, records, &[(&task, true)]));
-    let late = Millis(task.ended_at.expect("it ended").0 + 1_000);
+    let late = Millis(task.ended_at().expect("it ended").0 + 1_000);
     for left in [3_000 - 1_024, 3_000 - 2 * 1_024] {
         assert_eq!(journal.tidy(late), Ok(true));
         assert_eq!((count(dir.path(), 0, "tasks"), count(dir.path(), 0, "events")), (1, left));
@@ -328,8 +328,10 @@ proptest! {
                 let fixed = (task.id, header.created_at, header.events);
                 (task.id, task.created_at, task.events) = fixed;
                 (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
-                (task.fairness_key, task.tags, task.key) = (None, None, None);
-                (task.input, task.output) = (task.input.stored(), None);
+                task.change(|task| {
+                    (task.fairness_key, task.tags, task.key) = (None, None, None);
+                    (task.input, task.output) = (task.input.stored(), None);
+                });
                 batches.push_back(samples::batch(0, vec![record.clone()], &[(&task, false)]));
                 records.push(record);
                 header.events = task.events;
