@@ -392,9 +392,12 @@ impl Task {
 
     /// Has the names that it shares with others point to one copy.
     pub(crate) fn share_names(&mut self, agent: &Arc<str>, tenant: &Arc<str>) {
-        assert!(self.agent == *agent && self.tenant == *tenant);
-        self.agent = Arc::clone(agent);
-        self.tenant = Arc::clone(tenant);
+        for (own, shared) in [(&mut self.agent, agent), (&mut self.tenant, tenant)] {
+            if !Arc::ptr_eq(own, shared) {
+                assert_eq!(own, shared);
+                *own = Arc::clone(shared);
+            }
+        }
     }
 
     /// Bytes of payload that this header keeps in memory.

@@ -4,7 +4,7 @@ use super::{Bug, Machine, held_mut};
 use crate::effect::Effect;
 use crate::event::{Batch, TaskImage};
 use crate::id::{Fence, Seq, TaskId};
-use crate::task::State;
+use crate::task::{State, Task};
 
 /// Something that may happen only once the batch it rests on is durable.
 #[derive(Clone, Debug)]
@@ -68,14 +68,16 @@ impl Machine {
         assert!(held.is_touched);
         let is_new = std::mem::take(&mut held.is_new);
         held.is_touched = false;
-        batch.tasks.push(TaskImage { task: held.task.clone(), is_new });
         if held.task.state.is_ended() && held.task.state != State::Failed {
-            self.drop_task(id);
+            let task = self.drop_task(id);
+            batch.tasks.push(TaskImage { task, is_new });
+        } else {
+            batch.tasks.push(TaskImage { task: held.task.clone(), is_new });
         }
     }
 
     /// Takes a task that ended, or whose retention did, out of memory.
-    fn drop_task(&mut self, id: TaskId) {
+    fn drop_task(&mut self, id: TaskId) -> Task {
         let partition = self.partition_mut(id.partition()).expect("its partition is held");
         let held = partition.tasks.remove(id).expect("dropped once");
         assert!(held.slot().is_none() && !held.is_queued && !held.is_counted);
@@ -84,7 +86,8 @@ impl Machine {
         self.watchers_len -= held.watchers_len();
         self.agents.release_key(held.key);
         if held.task.state == State::Failed {
-            self.agent_stats(&held.task.agent).live[State::Failed as usize] -= 1;
+            self.agents.stats_mut(held.lane).live[State::Failed as usize] -= 1;
         }
+        held.task
     }
 }

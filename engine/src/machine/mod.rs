@@ -100,8 +100,8 @@ impl Machine {
             intake: Intake::Open,
             is_journal_full: false,
             rng: Rng::new(seed),
+            agents: agents::Agents::new(seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
             partitions: Vec::new(),
-            agents: agents::Agents::default(),
             queue: ReadyQueue::new(limits.ageing_ms),
             suspects: VecDeque::new(),
             suspect_running: None,
@@ -255,7 +255,8 @@ impl Machine {
         self.stats.live_tasks = self.live_tasks as u64;
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
-        let stats = Box::new(self.stats.clone());
+        let agents = self.agents.stats();
+        let stats = Box::new(ShardStats { agents, ..self.stats.clone() });
         // Figures rest on nothing that must be durable: they go out at once, so that a node whose
         // journal stands still can be looked at.
         self.open.at_once.push(Effect::Reply { to: reply, answer: Answer::Stats(stats) });

@@ -67,7 +67,7 @@ impl Machine {
         taken
     }
 
-    fn try_take_in(&mut self, now: Now, new: NewTask) -> Result<Taken, Refusal> {
+    fn try_take_in(&mut self, now: Now, mut new: NewTask) -> Result<Taken, Refusal> {
         let partition = new.id.partition();
         if self.partition(partition).is_none() {
             return Err(Refusal::Halted);
@@ -76,7 +76,11 @@ impl Machine {
             return Ok(known);
         }
         self.check_bounds(&new)?;
-        let agent = self.agents.get(&new.agent).ok_or(Refusal::AgentUnknown)?;
+        let lane = self.agents.known_lane(&new.agent, &new.tenant);
+        let lane = lane.ok_or(Refusal::AgentUnknown)?;
+        let (agent, tenant) = self.agents.names(lane);
+        (new.agent, new.tenant) = (Arc::clone(agent), Arc::clone(tenant));
+        let agent = self.agents.of_lane(lane).ok_or(Refusal::AgentUnknown)?;
         let (kind, agent_timeout_ms) = (agent.kind, agent.timeout_ms);
         let event = Event::Submitted {
             timeout_ms: new.timeout_ms.or(agent_timeout_ms).unwrap_or(if kind == Kind::Http {
@@ -155,7 +159,7 @@ impl Machine {
         self.live_tasks += 1;
         self.live_bytes += task.input.resident_bytes();
         let lane = self.agents.lane(&task.agent, &task.tenant);
-        let key = self.agents.retain_key(&task.tenant, task.fairness_key());
+        let key = self.agents.retain_key(lane, task.fairness_key());
         let (agent, tenant) = self.agents.names(lane);
         task.share_names(agent, tenant);
         Held::new(task, lane, key)
