@@ -7,7 +7,7 @@
 
 use crate::dedup::Keys;
 use crate::id::{PartitionId, ReplyTo, TaskId};
-use crate::map::Fixed;
+use crate::map::mix;
 use crate::port::Loaded;
 use crate::queue::{KeyId, LaneId};
 use crate::slot::SlotId;
@@ -16,7 +16,6 @@ use crate::time::{Millis, Mono};
 use crate::wheel::TimerId;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use std::hash::BuildHasher as _;
 
 /// The tasks and keys of one partition.
 #[derive(Debug)]
@@ -31,11 +30,21 @@ pub struct PartitionState {
     pub ready_seq: u64,
 }
 
-/// Tasks by their id.
+/// Tasks by their id, in two tables.
+///
+/// Most tasks come, run and go within a few turns, and their places should stay in the caches,
+/// whatever else lives: a shard's million parked loops have a table apart, which a task enters when
+/// it has to wait.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    table: HashTable<Box<Held>>,
+    /// Submitted, and running since.
+    recent: HashTable<Box<Held>>,
+    /// Have waited: for their time, their turn, a timer, a person; dead letters; what was loaded.
+    settled: HashTable<Box<Held>>,
 }
+
+/// A smaller table of recent tasks is not shrunk.
+const RECENT_PLACES_MIN: usize = 1_024;
 
 /// A task and what its shard keeps beside it.
 #[derive(Debug)]
@@ -62,6 +71,8 @@ pub struct Held {
     pub is_new: bool,
     /// Whether it counts against its agent's bounds.
     pub is_counted: bool,
+    /// Which of [`Tasks`]' tables it stands in.
+    pub is_settled: bool,
 }
 
 // With the box of its loop (56 B), an open step (64 B), what it waits for (40 B), its timer (48 B)
@@ -120,6 +131,7 @@ impl Held {
             is_touched: false,
             is_new: false,
             is_counted: false,
+            is_settled: false,
         }
     }
 
@@ -151,56 +163,102 @@ impl Tasks {
     /// Tasks held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.recent.len() + self.settled.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len() == 0
     }
 
-    /// Makes room for so many more.
+    /// Makes room for so many more settled ones.
     pub fn reserve(&mut self, more: usize) {
-        self.table.reserve(more, |held| place(held.task.id));
+        self.settled.reserve(more, place_of);
     }
 
     /// The task of that id.
     #[must_use]
     pub fn get(&self, id: TaskId) -> Option<&Held> {
-        self.table.find(place(id), |held| held.task.id == id).map(Box::as_ref)
+        let place = place(id);
+        let recent = self.recent.find(place, |held| held.task.id == id);
+        let held = recent.or_else(|| self.settled.find(place, |held| held.task.id == id));
+        held.map(Box::as_ref)
     }
 
     /// The task of that id, to change it.
     pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Held> {
-        self.table.find_mut(place(id), |held| held.task.id == id).map(Box::as_mut)
+        let place = place(id);
+        let recent = self.recent.find_mut(place, |held| held.task.id == id);
+        let held = recent.or_else(|| self.settled.find_mut(place, |held| held.task.id == id));
+        held.map(Box::as_mut)
     }
 
-    /// Adds a task. Panics where one of its id is held.
-    pub fn insert(&mut self, held: Held) -> &mut Held {
-        let id = held.task.id;
-        let entry =
-            self.table.entry(place(id), |other| other.task.id == id, |other| place(other.task.id));
-        match entry {
-            Entry::Vacant(entry) => entry.insert(Box::new(held)).into_mut(),
-            Entry::Occupied(_) => panic!("task {id} is held already"),
-        }
+    /// Adds a new task. Panics where one of its id is among the recent ones; [`Tasks::settle`]
+    /// looks at the others.
+    pub fn insert(&mut self, held: Held) {
+        assert!(!held.is_settled);
+        insert(&mut self.recent, Box::new(held));
+    }
+
+    /// Adds a task that was loaded. Panics where one of its id is held.
+    pub fn insert_settled(&mut self, mut held: Held) {
+        held.is_settled = true;
+        insert(&mut self.settled, Box::new(held));
+    }
+
+    /// Moves a recent task to the settled ones. Panics where it is not recent, or one of its id is
+    /// settled already.
+    pub fn settle(&mut self, id: TaskId) {
+        let entry = self.recent.find_entry(place(id), |held| held.task.id == id);
+        let mut held = entry.expect("a recent task settles").remove().0;
+        held.is_settled = true;
+        insert(&mut self.settled, held);
+        self.shrink_recent();
     }
 
     /// Takes a task out.
     pub fn remove(&mut self, id: TaskId) -> Option<Box<Held>> {
-        let entry = self.table.find_entry(place(id), |held| held.task.id == id).ok()?;
+        let place = place(id);
+        if let Ok(entry) = self.recent.find_entry(place, |held| held.task.id == id) {
+            let held = entry.remove().0;
+            self.shrink_recent();
+            return Some(held);
+        }
+        let entry = self.settled.find_entry(place, |held| held.task.id == id).ok()?;
         Some(entry.remove().0)
     }
 
     /// All of them, in an order that is the same in every run.
     pub fn values(&self) -> impl Iterator<Item = &Held> {
-        self.table.iter().map(Box::as_ref)
+        self.recent.iter().chain(self.settled.iter()).map(Box::as_ref)
+    }
+
+    /// A burst must not leave a large table behind: it would miss the caches for ever.
+    fn shrink_recent(&mut self) {
+        let (len, capacity) = (self.recent.len(), self.recent.capacity());
+        if RECENT_PLACES_MIN < capacity && len < capacity / 8 {
+            self.recent.shrink_to(len * 2, place_of);
+        }
     }
 }
 
+fn insert(table: &mut HashTable<Box<Held>>, held: Box<Held>) {
+    let id = held.task.id;
+    match table.entry(place(id), |other| other.task.id == id, place_of) {
+        Entry::Vacant(entry) => drop(entry.insert(held)),
+        Entry::Occupied(_) => panic!("task {id} is held already"),
+    }
+}
+
+#[expect(clippy::borrowed_box, reason = "what the table's own functions want")]
+fn place_of(held: &Box<Held>) -> u64 {
+    place(held.task.id)
+}
+
 fn place(id: TaskId) -> u64 {
-    Fixed.hash_one(id)
+    let id = id.to_u128();
+    mix((id >> 64) as u64, id as u64)
 }
 
 impl PartitionState {

@@ -266,6 +266,12 @@ struct Asked {
     key: Option<Key>,
 }
 
+impl Asked {
+    fn packed(asked: Asked) -> Option<Arc<Asked>> {
+        (asked != Asked::default()).then(|| Arc::new(asked))
+    }
+}
+
 /// What an ended task has beside a live one.
 #[derive(Clone, PartialEq, Debug)]
 struct End {
@@ -355,6 +361,50 @@ impl Task {
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.usage.as_ref().map_or_else(Usage::default, |usage| **usage)
+    }
+
+    /// A task that was submitted at `at` and waits for its time, without any event yet.
+    pub(crate) fn new(new: &NewTask, budget: Budget, at: Millis) -> Task {
+        let is_plain = new.fairness_key.is_none()
+            && new.tags.is_none()
+            && new.deadline.is_none()
+            && new.key.is_none()
+            && budget == Budget::default();
+        let asked = || Asked {
+            fairness_key: new.fairness_key.clone(),
+            tags: new.tags.clone().filter(|tags| !tags.is_empty()),
+            deadline: new.deadline,
+            budget,
+            key: new.key,
+        };
+        Task {
+            id: new.id,
+            agent: Arc::clone(&new.agent),
+            tenant: Arc::clone(&new.tenant),
+            input: new.input.stored(),
+            error: None,
+            waiting: None,
+            run: None,
+            asked: if is_plain { None } else { Asked::packed(asked()) },
+            end: None,
+            usage: None,
+            created_at: at,
+            run_at: new.run_at.unwrap_or(at),
+            ready_at: at,
+            started_at: Since::NEVER,
+            timeout_ms: u64::MAX,
+            fence: Fence(0),
+            ready_seq: 0,
+            attempt: Attempt(0),
+            steps: 0,
+            events: 0,
+            events_bytes: 0,
+            failures: 0,
+            max_attempts: 0,
+            crashes: 0,
+            priority: new.priority,
+            state: State::Scheduled,
+        }
     }
 
     /// Lays the task open, has `with` change it, and packs it again: for tests and tools.

@@ -8,7 +8,7 @@ use crate::id::{Attempt, Fence, Step};
 use crate::limits::LOOP_WINDOW;
 use crate::map::stable_hash;
 use crate::payload::Payload;
-use crate::task::{State, Task, TaskParts, Usage};
+use crate::task::{State, Task};
 use crate::time::Millis;
 use std::sync::Arc;
 
@@ -21,40 +21,16 @@ pub fn submitted(record: &Record) -> Task {
     };
     assert_eq!(record.n, 1, "submitted is the first event");
     assert_eq!(record.task, new.id);
-    let is_ready = *ready_seq != 0;
-    Task::from(TaskParts {
-        id: new.id,
-        agent: Arc::clone(&new.agent),
-        tenant: Arc::clone(&new.tenant),
-        state: if is_ready { State::Queued } else { State::Scheduled },
-        input: new.input.stored(),
-        output: None,
-        error: None,
-        waiting: None,
-        priority: new.priority,
-        fairness_key: new.fairness_key.clone(),
-        tags: new.tags.clone(),
-        created_at: record.at,
-        run_at: new.run_at.unwrap_or(record.at),
-        started_at: None,
-        ended_at: None,
-        deadline: new.deadline,
-        timeout_ms: *timeout_ms,
-        attempt: Attempt(0),
-        failures: 0,
-        max_attempts: u16::try_from(*max_attempts).unwrap_or(u16::MAX),
-        crashes: 0,
-        fence: Fence(0),
-        ready_seq: *ready_seq,
-        ready_at: record.at,
-        events: 1,
-        events_bytes: event_bytes(&record.event),
-        budget: *budget,
-        usage: Usage::default(),
-        key: new.key,
-        steps: 0,
-        run: None,
-    })
+    let mut task = Task::new(new, *budget, record.at);
+    if *ready_seq != 0 {
+        task.state = State::Queued;
+    }
+    task.ready_seq = *ready_seq;
+    task.timeout_ms = *timeout_ms;
+    task.max_attempts = u16::try_from(*max_attempts).unwrap_or(u16::MAX);
+    task.events = 1;
+    task.events_bytes = event_bytes(&record.event);
+    task
 }
 
 /// Folds any later event into the task.

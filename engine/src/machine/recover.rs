@@ -87,7 +87,7 @@ impl Machine {
         }
         let partition = self.partition_mut(id.partition()).expect("a task of another partition");
         partition.ready_seq = partition.ready_seq.max(ready_seq);
-        partition.tasks.insert(held);
+        partition.tasks.insert_settled(held);
         if needs_order {
             self.unordered.push((id.partition(), ready_seq, id));
         } else {

@@ -88,7 +88,7 @@ impl From<TaskParts> for Task {
             error: parts.error,
             waiting: parts.waiting,
             run: parts.run,
-            asked: (asked != Asked::default()).then(|| Arc::new(asked)),
+            asked: Asked::packed(asked),
             end: (parts.ended_at.is_some() || output.is_some())
                 .then(|| Box::new(End { at: Since::new(parts.ended_at), output })),
             usage: (usage != Usage::default()).then(|| Box::new(usage)),
