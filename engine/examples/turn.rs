@@ -1,11 +1,16 @@
 //! The pure machine on one core: `echo` tasks from submission to success through a shard's turns,
 //! with a journal that is done at once. For profilers: all that is measured happens in `rounds`.
 //!
+//! `turn steps` instead takes one task of an outside worker through 3,200 steps and prints ns a step
+//! around the 10th and the 3,000th.
+//!
 //! `turn [TASKS_IN_A_TURN] [ROUNDS] [PARKED] [FAIRNESS_KEYS]`; prints ns a task, the median and the
 //! least of the rounds.
 
+#![expect(clippy::disallowed_types, reason = "it measures")]
+
 use no_engine::agent::definition::{Agent, Budget, Kind};
-use no_engine::command::{AnswerWhen, Command};
+use no_engine::command::{Answer, AnswerWhen, Command, Holder, Report};
 use no_engine::doorbell::{Bell, doorbell};
 use no_engine::effect::Effect;
 use no_engine::event::Batch;
@@ -49,9 +54,13 @@ struct World {
     tenant: Arc<str>,
     keys: Vec<Arc<str>>,
     made: u64,
+    leases: Vec<Holder>,
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("steps") {
+        return steps(&mut World::new(0));
+    }
     let number = |at: usize, default: usize| {
         std::env::args().nth(at).map_or(default, |text| text.parse().expect("a number"))
     };
@@ -78,6 +87,36 @@ fn main() {
     );
 }
 
+/// Steps that are looked at around a place.
+const AROUND: u32 = 200;
+
+/// The median ns of a step, by where in its task's history it is.
+fn steps(world: &mut World) {
+    let (mut early, mut late) = (Vec::new(), Vec::new());
+    for _ in 0..50 {
+        let holder = world.leased();
+        for number in 1..3_000 + AROUND {
+            let result = Payload::inline(format!("{{\"step\":{number}}}").as_bytes());
+            let report = Report::Step { name: "step".into(), result };
+            let reply = ReplyTo { net: NetId(0), token: Token(0) };
+            let tenant = Arc::clone(&world.tenant);
+            let command = Command::Report { reply, tenant, reports: vec![(holder, report)] };
+            let start = Instant::now();
+            world.run(vec![command]);
+            let took = start.elapsed().as_nanos() as u64;
+            match number {
+                10..210 => early.push(took),
+                3_000.. => late.push(took),
+                _ => {}
+            }
+        }
+    }
+    for (name, mut took) in [("step 10 and on", early), ("step 3,000 and on", late)] {
+        took.sort_unstable();
+        println!("{name}: {} ns a step (median), {} (least)", took[took.len() / 2], took[0]);
+    }
+}
+
 #[inline(never)]
 fn rounds(world: &mut World, inputs: Vec<Vec<Command>>) -> Vec<u64> {
     let mut took = Vec::with_capacity(inputs.len());
@@ -94,7 +133,7 @@ impl World {
         let now = Now { wall: Millis(1_800_000_000_000), mono: Mono(1) };
         let limits = Limits { live_tasks_max: usize::MAX, ..Limits::default() };
         let mut machine = Machine::new(ShardId(0), limits.clone(), now, 1);
-        for (name, kind) in [("echo", Kind::Echo), ("sleep", Kind::Sleep)] {
+        for (name, kind) in [("echo", Kind::Echo), ("sleep", Kind::Sleep), ("work", Kind::Worker)] {
             let known = (Arc::new(Agent::of_kind(kind)), false, Arc::new(Permits::new(None)));
             machine.know_agent(&name.into(), Some(known));
         }
@@ -119,6 +158,7 @@ impl World {
             tenant: "default".into(),
             keys: (0..keys).map(|key| format!("key-{key}").into()).collect(),
             made: 0,
+            leases: Vec::new(),
         }
     }
 
@@ -150,6 +190,18 @@ impl World {
         Command::Submit { reply, tasks: vec![new], when: AnswerWhen::Durable }
     }
 
+    /// Submits a task for an outside worker and leases it.
+    fn leased(&mut self) -> Holder {
+        let commands = self.submissions(1, "work", "{}");
+        self.run(commands);
+        let reply = ReplyTo { net: NetId(0), token: Token(0) };
+        let (agents, tenant) = (vec!["work".into()], Arc::clone(&self.tenant));
+        let (max_tasks, lease_ms, waits) = (1, 3_600_000, false);
+        self.leases.clear();
+        self.run(vec![Command::Lease { reply, agents, tenant, max_tasks, lease_ms, waits }]);
+        self.leases.pop().expect("a task was there to lease")
+    }
+
     /// Hands commands in and takes turns until all is done and durable.
     fn run(&mut self, commands: Vec<Command>) {
         for command in commands {
@@ -166,7 +218,11 @@ impl World {
                 let ack = Ack::Durable { through, commit_us: 100 };
                 assert!(self.acks.try_send(ack).is_ok(), "an ack a batch");
             }
-            while self.effects.try_recv().is_some() {}
+            while let Some(effect) = self.effects.try_recv() {
+                if let Effect::Reply { answer: Answer::Leases(grants), .. } = effect {
+                    self.leases.extend(grants.iter().map(|grant| grant.holder));
+                }
+            }
             if last.is_none() && !turn.has_more && self.shard.is_settled() {
                 return;
             }
