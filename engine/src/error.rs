@@ -1,18 +1,14 @@
 //! The engine's errors: what a caller of this crate may have to act on.
 
-use crate::id::PartitionId;
-
 /// Why something in the engine was refused.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A text is no task id, or no hash; the sender's fault.
     #[error("not a valid id")]
     IdMalformed,
-    /// The store's rows of a partition do not make a state; the operator must restore a backup.
-    #[error("partition {} cannot be loaded: {why}", partition.0)]
+    /// The store's rows do not make a state; the operator must restore a backup.
+    #[error("the store cannot be loaded: {why}")]
     LoadFailed {
-        /// The partition.
-        partition: PartitionId,
         /// What was wrong, in the store's words.
         why: String,
     },

@@ -60,19 +60,23 @@ pub struct ReplyTo {
 /// ```text
 /// 48 bits ms since 1970 | 4 version 7 | 12 random | 2 variant | 46 random | 16 partition
 /// ```
+///
+/// Two words, not one of 128 bits: that one is aligned to 16 bytes, and so would be every header
+/// and timer that names a task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskId(u128);
+pub struct TaskId {
+    high: u64,
+    low: u64,
+}
 
 impl TaskId {
     /// Makes an id from wall time in ms, 58 bits of randomness (the rest of `random` is unused)
     /// and a partition.
     #[must_use]
     pub fn new(wall_ms: u64, random: u64, partition: PartitionId) -> TaskId {
-        let time = u128::from(wall_ms & 0xffff_ffff_ffff) << 80;
-        let high = u128::from(random & 0xfff) << 64;
-        let low = u128::from((random >> 12) & 0x3fff_ffff_ffff) << 16;
-        let fixed = (0x7_u128 << 76) | (0b10_u128 << 62);
-        let id = TaskId(time | high | low | fixed | u128::from(partition.0));
+        let high = (wall_ms << 16) | (0x7 << 12) | (random & 0xfff);
+        let below = ((random >> 12) & 0x3fff_ffff_ffff) << 16;
+        let id = TaskId { high, low: (0b10 << 62) | below | u64::from(partition.0) };
         assert_eq!(id.partition(), partition);
         id
     }
@@ -80,19 +84,19 @@ impl TaskId {
     /// The partition that owns this task.
     #[must_use]
     pub fn partition(self) -> PartitionId {
-        PartitionId((self.0 & 0xffff) as u16)
+        PartitionId((self.low & 0xffff) as u16)
     }
 
     /// When the id was made, in ms since 1970.
     #[must_use]
     pub fn made_ms(self) -> u64 {
-        (self.0 >> 80) as u64
+        self.high >> 16
     }
 
     /// The 16 bytes, big endian: they sort as the ids do.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+        self.to_u128().to_be_bytes()
     }
 
     /// The id of 16 big-endian bytes, or `None` where they are no UUIDv7.
@@ -101,20 +105,21 @@ impl TaskId {
         let raw = u128::from_be_bytes(bytes);
         let version = (raw >> 76) & 0xf;
         let variant = (raw >> 62) & 0b11;
-        (version == 7 && variant == 0b10).then_some(TaskId(raw))
+        let id = TaskId { high: (raw >> 64) as u64, low: raw as u64 };
+        (version == 7 && variant == 0b10).then_some(id)
     }
 
     /// The 128 bits as a number.
     #[must_use]
     pub fn to_u128(self) -> u128 {
-        self.0
+        (u128::from(self.high) << 64) | u128::from(self.low)
     }
 }
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
-        f.write_str(uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(&mut text))
+        f.write_str(uuid::Uuid::from_u128(self.to_u128()).hyphenated().encode_lower(&mut text))
     }
 }
 
@@ -140,7 +145,9 @@ impl FromStr for TaskId {
 impl Serialize for TaskId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
-        serializer.serialize_str(uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(&mut text))
+        serializer.serialize_str(
+            uuid::Uuid::from_u128(self.to_u128()).hyphenated().encode_lower(&mut text),
+        )
     }
 }
 

@@ -8,7 +8,7 @@
 pub mod agent;
 pub mod command;
 pub mod control;
-
+pub mod dedup;
 pub mod doorbell;
 pub mod effect;
 pub mod error;

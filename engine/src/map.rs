@@ -58,6 +58,14 @@ impl Hasher for Mixer {
     }
 }
 
+/// A hash of two words of which one is random: an id's. One multiplication, as it is looked up many
+/// times a task.
+#[must_use]
+pub fn mix(high: u64, low: u64) -> u64 {
+    let wide = u128::from(high ^ 0x243f_6a88_85a3_08d3) * u128::from(low ^ 0x9e37_79b9_7f4a_7c15);
+    (wide as u64) ^ ((wide >> 64) as u64)
+}
+
 /// A hash of some bytes, the same in every run and version: it is kept in events.
 #[must_use]
 pub fn stable_hash(parts: &[&[u8]]) -> u64 {

@@ -1,29 +1,50 @@
 //! A partition's state: its tasks and its idempotency keys. Only `machine::apply` changes a
 //! [`Task`]; what stands beside it in [`Held`] is derived from it and never stored.
+//!
+//! Headers are boxed and found through a table of bare pointers: a table has up to twice as many
+//! places as entries and moves them all when it grows, and the id that it looks for stands in the
+//! header, which is looked at next anyway.
 
-use crate::event::KeyRow;
+use crate::dedup::Keys;
 use crate::id::{PartitionId, ReplyTo, TaskId};
-use crate::map::Map;
+use crate::map::mix;
 use crate::port::Loaded;
 use crate::queue::{KeyId, LaneId};
 use crate::slot::SlotId;
-use crate::task::Task;
+use crate::task::{Lease, State, Task};
 use crate::time::{Millis, Mono};
 use crate::wheel::TimerId;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// The tasks and keys of one partition.
 #[derive(Debug)]
 pub struct PartitionState {
     /// Which.
     pub id: PartitionId,
-    /// Live tasks and dead letters; an ended task stays until its batch is closed. Boxed, because a
-    /// map has up to twice as many places as entries, and moves them all when it grows.
-    pub tasks: Map<TaskId, Box<Held>>,
+    /// Live tasks and dead letters; an ended task stays until its batch is closed.
+    pub tasks: Tasks,
     /// Idempotency keys.
-    pub keys: Map<u128, KeyRow>,
+    pub keys: Keys,
     /// The last place given to a ready task.
     pub ready_seq: u64,
 }
+
+/// Tasks by their id, in two tables.
+///
+/// Most tasks come, run and go within a few turns, and their places should stay in the caches,
+/// whatever else lives: a shard's million parked loops have a table apart, which a task enters when
+/// it has to wait.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    /// Submitted, and running since.
+    recent: HashTable<Box<Held>>,
+    /// Have waited: for their time, their turn, a timer, a person; dead letters; what was loaded.
+    settled: HashTable<Box<Held>>,
+}
+
+/// A smaller table of recent tasks is not shrunk.
+const RECENT_PLACES_MIN: usize = 1_024;
 
 /// A task and what its shard keeps beside it.
 #[derive(Debug)]
@@ -34,6 +55,14 @@ pub struct Held {
     pub lane: LaneId,
     /// Its fairness key.
     pub key: KeyId,
+    /// The timer of `run_at` and of waits, and when it fires.
+    pub wall_timer: Option<(TimerId, Millis)>,
+    /// The timer of the deadline.
+    pub deadline_timer: Option<TimerId>,
+    /// What an attempt under way has; a parked task has none.
+    pub active: Option<Box<Active>>,
+    /// Who wants to hear of it.
+    pub watchers: Option<Box<Watchers>>,
     /// Whether it stands in the ready queue.
     pub is_queued: bool,
     /// Whether the open batch has events of it.
@@ -42,20 +71,39 @@ pub struct Held {
     pub is_new: bool,
     /// Whether it counts against its agent's bounds.
     pub is_counted: bool,
+    /// Which of [`Tasks`]' tables it stands in.
+    pub is_settled: bool,
+}
+
+// With the box of its loop (56 B), an open step (64 B), what it waits for (40 B), its timer (48 B)
+// and its place in the table (10 to 20 B) a parked loop stays below the 512 B of DESIGN §12.
+const _: () = assert!(size_of::<Held>() <= 256);
+
+/// What only a running task has, and of those only one with a slot, a lease or a time-out.
+#[derive(Debug)]
+pub struct Active {
     /// Its slot, while this node works on it.
     pub slot: Option<SlotId>,
+    /// A worker's lease, while one holds it.
+    pub lease: Option<Lease>,
     /// When the attempt under way times out.
     pub attempt_ends_at: Mono,
     /// The longest wait that a failed step of this attempt asked for, in ms.
     pub retry_after_ms: u64,
     /// The timer of lease and attempt.
     pub mono_timer: Option<TimerId>,
-    /// The timer of `run_at` and of waits, and when it fires.
-    pub wall_timer: Option<(TimerId, Millis)>,
-    /// The timer of the deadline.
-    pub deadline_timer: Option<TimerId>,
-    /// Who wants to hear of it.
-    pub watchers: Option<Box<Watchers>>,
+}
+
+impl Default for Active {
+    fn default() -> Active {
+        Active {
+            slot: None,
+            lease: None,
+            attempt_ends_at: Mono(u64::MAX),
+            retry_after_ms: 0,
+            mono_timer: None,
+        }
+    }
 }
 
 /// Who waits for a task's end, and who follows its events.
@@ -75,17 +123,15 @@ impl Held {
             task,
             lane,
             key,
+            wall_timer: None,
+            deadline_timer: None,
+            active: None,
+            watchers: None,
             is_queued: false,
             is_touched: false,
             is_new: false,
             is_counted: false,
-            slot: None,
-            attempt_ends_at: Mono(u64::MAX),
-            retry_after_ms: 0,
-            mono_timer: None,
-            wall_timer: None,
-            deadline_timer: None,
-            watchers: None,
+            is_settled: false,
         }
     }
 
@@ -94,29 +140,144 @@ impl Held {
     pub fn watchers_len(&self) -> usize {
         self.watchers.as_ref().map_or(0, |w| w.polls.len() + w.streams.len())
     }
+
+    /// Its slot, while this node works on it.
+    #[must_use]
+    pub fn slot(&self) -> Option<SlotId> {
+        self.active.as_ref()?.slot
+    }
+
+    /// A worker's lease, while one holds it.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.active.as_ref()?.lease
+    }
+
+    /// What its attempt has, to change it.
+    pub fn active_mut(&mut self) -> &mut Active {
+        self.active.get_or_insert_default()
+    }
+}
+
+impl Tasks {
+    /// Tasks held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.recent.len() + self.settled.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes room for so many more settled ones.
+    pub fn reserve(&mut self, more: usize) {
+        self.settled.reserve(more, place_of);
+    }
+
+    /// The task of that id.
+    #[must_use]
+    pub fn get(&self, id: TaskId) -> Option<&Held> {
+        let place = place(id);
+        let recent = self.recent.find(place, |held| held.task.id == id);
+        let held = recent.or_else(|| self.settled.find(place, |held| held.task.id == id));
+        held.map(Box::as_ref)
+    }
+
+    /// The task of that id, to change it.
+    pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Held> {
+        let place = place(id);
+        let recent = self.recent.find_mut(place, |held| held.task.id == id);
+        let held = recent.or_else(|| self.settled.find_mut(place, |held| held.task.id == id));
+        held.map(Box::as_mut)
+    }
+
+    /// Adds a new task. Panics where one of its id is among the recent ones; [`Tasks::settle`]
+    /// looks at the others.
+    pub fn insert(&mut self, held: Held) {
+        assert!(!held.is_settled);
+        insert(&mut self.recent, Box::new(held));
+    }
+
+    /// Adds a task that was loaded. Panics where one of its id is held.
+    pub fn insert_settled(&mut self, mut held: Held) {
+        held.is_settled = true;
+        insert(&mut self.settled, Box::new(held));
+    }
+
+    /// Moves a recent task to the settled ones. Panics where it is not recent, or one of its id is
+    /// settled already.
+    pub fn settle(&mut self, id: TaskId) {
+        let entry = self.recent.find_entry(place(id), |held| held.task.id == id);
+        let mut held = entry.expect("a recent task settles").remove().0;
+        held.is_settled = true;
+        insert(&mut self.settled, held);
+        self.shrink_recent();
+    }
+
+    /// Takes a task out.
+    pub fn remove(&mut self, id: TaskId) -> Option<Box<Held>> {
+        let place = place(id);
+        if let Ok(entry) = self.recent.find_entry(place, |held| held.task.id == id) {
+            let held = entry.remove().0;
+            self.shrink_recent();
+            return Some(held);
+        }
+        let entry = self.settled.find_entry(place, |held| held.task.id == id).ok()?;
+        Some(entry.remove().0)
+    }
+
+    /// All of them, in an order that is the same in every run.
+    pub fn values(&self) -> impl Iterator<Item = &Held> {
+        self.recent.iter().chain(self.settled.iter()).map(Box::as_ref)
+    }
+
+    /// A burst must not leave a large table behind: it would miss the caches for ever.
+    fn shrink_recent(&mut self) {
+        let (len, capacity) = (self.recent.len(), self.recent.capacity());
+        if RECENT_PLACES_MIN < capacity && len < capacity / 8 {
+            self.recent.shrink_to(len * 2, place_of);
+        }
+    }
+}
+
+fn insert(table: &mut HashTable<Box<Held>>, held: Box<Held>) {
+    let id = held.task.id;
+    match table.entry(place(id), |other| other.task.id == id, place_of) {
+        Entry::Vacant(entry) => drop(entry.insert(held)),
+        Entry::Occupied(_) => panic!("task {id} is held already"),
+    }
+}
+
+#[expect(clippy::borrowed_box, reason = "what the table's own functions want")]
+fn place_of(held: &Box<Held>) -> u64 {
+    place(held.task.id)
+}
+
+fn place(id: TaskId) -> u64 {
+    let id = id.to_u128();
+    mix((id >> 64) as u64, id as u64)
 }
 
 impl PartitionState {
     /// A partition without tasks.
     #[must_use]
     pub fn new(id: PartitionId) -> PartitionState {
-        PartitionState { id, tasks: Map::default(), keys: Map::default(), ready_seq: 0 }
+        PartitionState { id, tasks: Tasks::default(), keys: Keys::new(id), ready_seq: 0 }
     }
 
-    /// What a store should give back for this state: live tasks and dead letters without what is
-    /// soft.
+    /// What a store should give back for this state: live tasks and dead letters.
     #[must_use]
     pub fn image(&self) -> Loaded {
         let mut tasks: Vec<Task> = self
             .tasks
             .values()
             .map(|held| held.task.clone())
-            .filter(|task| !task.state.is_ended() || task.state == crate::task::State::Failed)
-            .map(|task| Task { lease: None, ..task })
+            .filter(|task| !task.state.is_ended() || task.state == State::Failed)
             .collect();
         tasks.sort_by_key(|task| task.id);
-        let mut keys: Vec<KeyRow> = self.keys.values().copied().collect();
-        keys.sort_by_key(|row| row.hash);
-        Loaded { tasks, keys }
+        Loaded { tasks, keys: self.keys.rows() }
     }
 }

@@ -26,15 +26,22 @@ pub enum Payload {
     /// At most [`PAYLOAD_INLINE_BYTES_MAX`] bytes, carried along.
     Inline(Arc<[u8]>),
     /// A larger one, stored once under its hash.
-    Blob {
-        /// The name.
-        hash: Hash,
-        /// The size, in bytes.
-        bytes_len: u32,
-        /// The content, until it is durable; `None` once only the store has it.
-        bytes: Option<Arc<[u8]>>,
-    },
+    Blob(Box<Blob>),
 }
+
+/// A large payload.
+#[derive(Clone)]
+pub struct Blob {
+    /// The name.
+    pub hash: Hash,
+    /// The size, in bytes.
+    pub bytes_len: u32,
+    /// The content, until it is durable; `None` once only the store has it.
+    pub bytes: Option<Arc<[u8]>>,
+}
+
+// Every header has an input: two words, as most are small.
+const _: () = assert!(size_of::<Payload>() == 16);
 
 impl Payload {
     /// The JSON `null`.
@@ -57,7 +64,13 @@ impl Payload {
             return Payload::Inline(Arc::from(bytes));
         }
         let bytes_len = u32::try_from(bytes.len()).expect("bounded by limits");
-        Payload::Blob { hash: hash(bytes), bytes_len, bytes: Some(Arc::from(bytes)) }
+        Payload::blob(hash(bytes), bytes_len, Some(Arc::from(bytes)))
+    }
+
+    /// A large one, by its name.
+    #[must_use]
+    pub fn blob(hash: Hash, bytes_len: u32, bytes: Option<Arc<[u8]>>) -> Payload {
+        Payload::Blob(Box::new(Blob { hash, bytes_len, bytes }))
     }
 
     /// A small JSON text made by nO itself.
@@ -74,7 +87,7 @@ impl Payload {
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
             Payload::Inline(bytes) => Some(bytes),
-            Payload::Blob { bytes, .. } => bytes.as_deref(),
+            Payload::Blob(blob) => blob.bytes.as_deref(),
         }
     }
 
@@ -83,7 +96,7 @@ impl Payload {
     pub fn bytes_len(&self) -> usize {
         match self {
             Payload::Inline(bytes) => bytes.len(),
-            Payload::Blob { bytes_len, .. } => *bytes_len as usize,
+            Payload::Blob(blob) => blob.bytes_len as usize,
         }
     }
 
@@ -98,9 +111,7 @@ impl Payload {
     pub fn stored(&self) -> Payload {
         match self {
             Payload::Inline(bytes) => Payload::Inline(Arc::clone(bytes)),
-            Payload::Blob { hash, bytes_len, .. } => {
-                Payload::Blob { hash: *hash, bytes_len: *bytes_len, bytes: None }
-            }
+            Payload::Blob(blob) => Payload::blob(blob.hash, blob.bytes_len, None),
         }
     }
 }
@@ -109,7 +120,7 @@ impl PartialEq for Payload {
     fn eq(&self, other: &Payload) -> bool {
         match (self, other) {
             (Payload::Inline(a), Payload::Inline(b)) => a == b,
-            (Payload::Blob { hash: a, .. }, Payload::Blob { hash: b, .. }) => a == b,
+            (Payload::Blob(a), Payload::Blob(b)) => a.hash == b.hash,
             _ => false,
         }
     }
@@ -119,7 +130,7 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Payload::Inline(bytes) => f.write_str(&String::from_utf8_lossy(bytes)),
-            Payload::Blob { hash, bytes_len, .. } => write!(f, "blob {hash:?} of {bytes_len} B"),
+            Payload::Blob(blob) => write!(f, "blob {:?} of {} B", blob.hash, blob.bytes_len),
         }
     }
 }
@@ -171,9 +182,9 @@ impl Serialize for Payload {
                     serde_json::from_str(text).map_err(serde::ser::Error::custom)?;
                 Stored::Inline(raw).serialize(serializer)
             }
-            Payload::Blob { hash, bytes_len, .. } => {
-                Stored::<&RawValue>::Blob { hash: hash.to_string(), bytes_len: *bytes_len }
-                    .serialize(serializer)
+            Payload::Blob(blob) => {
+                let (hash, bytes_len) = (blob.hash.to_string(), blob.bytes_len);
+                Stored::<&RawValue>::Blob { hash, bytes_len }.serialize(serializer)
             }
         }
     }
@@ -185,7 +196,7 @@ impl<'de> Deserialize<'de> for Payload {
             Stored::Inline(raw) => Ok(Payload::Inline(Arc::from(raw.get().as_bytes()))),
             Stored::Blob { hash, bytes_len } => {
                 let hash = hash.parse().map_err(serde::de::Error::custom)?;
-                Ok(Payload::Blob { hash, bytes_len, bytes: None })
+                Ok(Payload::blob(hash, bytes_len, None))
             }
         }
     }

@@ -43,13 +43,45 @@ pub struct Loaded {
     pub keys: Vec<KeyRow>,
 }
 
-/// Gives back what was committed, at start.
+/// Gives back what was committed, at start: one by one, because a shard has a million tasks and
+/// there is no room for them twice.
 pub trait Load {
-    /// The state of one partition.
+    /// About how many tasks [`Load::tasks`] will hand over, so that room is made for them once.
     ///
     /// # Errors
-    /// [`crate::Error::LoadFailed`] when its rows do not make a state.
-    fn load(&mut self, partition: PartitionId) -> crate::Result<Loaded>;
+    /// [`crate::Error::LoadFailed`] when the store cannot be read.
+    fn tasks_len(&mut self) -> crate::Result<usize>;
+
+    /// Hands each live task and dead letter of `partitions` to `take`, in any order.
+    ///
+    /// # Errors
+    /// [`crate::Error::LoadFailed`] when a row does not make a task; some were handed over then.
+    fn tasks(
+        &mut self,
+        partitions: &[PartitionId],
+        take: &mut dyn FnMut(Task),
+    ) -> crate::Result<()>;
+
+    /// Hands each key of `partitions` to `take`, in any order.
+    ///
+    /// # Errors
+    /// [`crate::Error::LoadFailed`] likewise.
+    fn keys(
+        &mut self,
+        partitions: &[PartitionId],
+        take: &mut dyn FnMut(KeyRow),
+    ) -> crate::Result<()>;
+
+    /// One partition as a whole, for looking at it.
+    ///
+    /// # Errors
+    /// [`crate::Error::LoadFailed`] likewise.
+    fn load(&mut self, partition: PartitionId) -> crate::Result<Loaded> {
+        let mut loaded = Loaded::default();
+        self.tasks(&[partition], &mut |task| loaded.tasks.push(task))?;
+        self.keys(&[partition], &mut |row| loaded.keys.push(row))?;
+        Ok(loaded)
+    }
 
     /// All agents.
     ///
@@ -119,12 +151,14 @@ pub trait Reader {
     /// What went wrong, for the log; also when its bytes are missing.
     fn resolve(&mut self, id: TaskId, payload: &Payload) -> Result<Arc<[u8]>, String> {
         match payload {
-            Payload::Inline(bytes) | Payload::Blob { bytes: Some(bytes), .. } => {
-                Ok(Arc::clone(bytes))
-            }
-            Payload::Blob { hash, bytes: None, .. } => {
-                self.blob(id, *hash)?.ok_or_else(|| format!("payload {hash} is missing"))
-            }
+            Payload::Inline(bytes) => Ok(Arc::clone(bytes)),
+            Payload::Blob(blob) => match &blob.bytes {
+                Some(bytes) => Ok(Arc::clone(bytes)),
+                None => {
+                    let bytes = self.blob(id, blob.hash)?;
+                    bytes.ok_or_else(|| format!("payload {} is missing", blob.hash))
+                }
+            },
         }
     }
 }

@@ -9,25 +9,29 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The largest value that is told from larger ones: an hour in µs.
+const VALUE_MAX: u64 = 3_600_000_000;
+
 /// Latencies in µs, or sizes; values above an hour (3.6e9 µs) count as an hour.
 #[derive(Clone, Debug)]
 pub struct Latency(pub Histogram<u64>);
 
 impl Default for Latency {
     fn default() -> Latency {
-        Latency(Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("constant bounds"))
+        // Grows with what is recorded: 2 KiB to begin with, where all of its range would be 26.
+        Latency(Histogram::new(2).expect("constant digits"))
     }
 }
 
 impl Latency {
     /// Adds one value.
     pub fn record(&mut self, value: u64) {
-        self.0.saturating_record(value);
+        self.0.record(value.min(VALUE_MAX)).expect("it grows");
     }
 
     /// Adds all values of another.
     pub fn merge(&mut self, other: &Latency) {
-        self.0.add(&other.0).expect("same bounds");
+        self.0.add(&other.0).expect("it grows");
     }
 }
 

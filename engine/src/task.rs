@@ -1,9 +1,18 @@
 //! A task as a shard holds it: a header, and for a loop what it needs to go on. Histories stay in
 //! the store.
+//!
+//! A million parked loops are a million headers, so a header is packed: what few tasks have stands
+//! in a box of its own behind a method, and a number is as narrow as its bound in [`crate::limits`]
+//! allows. [`TaskParts`] is the same task laid open, for whoever builds one.
+
+mod parts;
+
+pub use parts::TaskParts;
 
 use crate::agent::definition::Budget;
 use crate::agent::state::LoopState;
 use crate::id::{Attempt, Fence, TaskId};
+use crate::limits::{ATTEMPTS_MAX, HISTORY_BYTES_MAX};
 use crate::payload::Payload;
 use crate::time::{Millis, Mono};
 use serde::{Deserialize, Serialize};
@@ -182,18 +191,17 @@ fn tags_absent(tags: &Tags) -> bool {
     tags.is_none()
 }
 
-/// A worker's right to a running task, until it ends by itself.
+/// A worker's right to a running task, until it ends by itself. Soft: it is no part of the task,
+/// and a restart grants the full time anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lease {
-    /// When it ends, by the monotonic clock. Not journaled: a restart grants the full time anew.
+    /// When it ends, by the monotonic clock.
     pub expires_at: Mono,
     /// How long a heartbeat extends it, in ms.
     pub lease_ms: u64,
 }
 
 /// A task as its shard holds it while it is live, and as a dead letter.
-///
-/// [`Task::lease`] alone is soft: it is not part of what a store gives back.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Task {
     /// The id.
@@ -202,70 +210,249 @@ pub struct Task {
     pub agent: Arc<str>,
     /// The tenant.
     pub tenant: Arc<str>,
-    /// Where it stands.
-    pub state: State,
     /// The input; a large one by its hash.
     pub input: Payload,
-    /// The output, once it succeeded.
-    pub output: Option<Payload>,
     /// Why the last attempt failed.
     pub error: Option<Box<TaskError>>,
     /// What it waits for, while `waiting`.
     pub waiting: Option<Box<Waiting>>,
-    /// 0 to 9.
-    pub priority: u8,
-    /// The fairness key.
-    pub fairness_key: Option<Arc<str>>,
-    /// The tags.
-    pub tags: Tags,
+    /// The loop of kind `model` and the steps of a worker's attempt.
+    pub run: Option<Box<LoopState>>,
+    /// `None` where all of it is absent. Shared: it never changes.
+    asked: Option<Arc<Asked>>,
+    end: Option<Box<End>>,
+    /// `None` where all of it is 0.
+    usage: Option<Box<Usage>>,
     /// When it was submitted.
     pub created_at: Millis,
     /// When it may run (next).
     pub run_at: Millis,
-    /// When it was first started.
-    pub started_at: Option<Millis>,
-    /// When it ended.
-    pub ended_at: Option<Millis>,
-    /// All attempts end by this.
-    pub deadline: Option<Millis>,
-    /// One attempt's time-out, in ms.
+    /// When it became ready.
+    pub ready_at: Millis,
+    started_at: Since,
+    /// One attempt's time-out, in ms; `u64::MAX` where there is none.
     pub timeout_ms: u64,
-    /// The current or last attempt.
-    pub attempt: Attempt,
-    /// Attempts that failed since the task last made progress.
-    pub failures: u32,
-    /// Failures that make a dead letter.
-    pub max_attempts: u32,
-    /// Crashes of the process in a row while it ran.
-    pub crashes: u32,
     /// Refuses stale holders.
     pub fence: Fence,
     /// Its place among those that became ready in its partition.
     pub ready_seq: u64,
-    /// When it became ready.
-    pub ready_at: Millis,
-    /// Events of its history.
-    pub events: u32,
-    /// Bytes of its history, roughly.
-    pub events_bytes: u64,
-    /// Bounds of its loop.
-    pub budget: Budget,
-    /// What it used.
-    pub usage: Usage,
-    /// The idempotency key.
-    pub key: Option<Key>,
+    /// The current or last attempt.
+    pub attempt: Attempt,
     /// Steps so far: the number of the last.
     pub steps: u32,
-    /// The loop of kind `model` and the steps of a worker's attempt.
-    pub run: Option<Box<LoopState>>,
-    /// A worker's lease, while one holds it.
-    pub lease: Option<Lease>,
+    /// Events of its history.
+    pub events: u32,
+    /// Bytes of its history, roughly; stays at the most that it can say.
+    pub events_bytes: u32,
+    /// Attempts that failed since the task last made progress.
+    pub failures: u16,
+    /// Failures that make a dead letter, at most [`crate::limits::ATTEMPTS_MAX`].
+    pub max_attempts: u16,
+    /// Crashes of the process in a row while it ran.
+    pub crashes: u8,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Where it stands.
+    pub state: State,
 }
 
+/// What a submission may ask for, and most do not.
+#[derive(Clone, PartialEq, Default, Debug)]
+struct Asked {
+    fairness_key: Option<Arc<str>>,
+    tags: Tags,
+    deadline: Option<Millis>,
+    budget: Budget,
+    key: Option<Key>,
+}
+
+impl Asked {
+    fn packed(asked: Asked) -> Option<Arc<Asked>> {
+        (asked != Asked::default()).then(|| Arc::new(asked))
+    }
+}
+
+/// What an ended task has beside a live one.
+#[derive(Clone, PartialEq, Debug)]
+struct End {
+    at: Since,
+    output: Option<Payload>,
+}
+
+/// An instant that may not have come yet, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Since(u64);
+
+impl Since {
+    const NEVER: Since = Since(u64::MAX);
+
+    fn new(at: Option<Millis>) -> Since {
+        at.map_or(Since::NEVER, |at| Since(at.0))
+    }
+
+    fn get(self) -> Option<Millis> {
+        (self != Since::NEVER).then_some(Millis(self.0))
+    }
+}
+
+const _: () = {
+    // A header and what the shard keeps beside it are 256 bytes together, a size class of the
+    // allocator: see `partition.rs`.
+    assert!(size_of::<Task>() == 192);
+    assert!(ATTEMPTS_MAX <= u16::MAX as u32);
+    assert!(HISTORY_BYTES_MAX < u32::MAX as u64);
+};
+
 impl Task {
+    /// The fairness key.
+    #[must_use]
+    pub fn fairness_key(&self) -> Option<&Arc<str>> {
+        self.asked.as_ref()?.fairness_key.as_ref()
+    }
+
+    /// The tags.
+    #[must_use]
+    pub fn tags(&self) -> &[Box<str>] {
+        self.asked.as_ref().and_then(|asked| asked.tags.as_deref()).unwrap_or_default()
+    }
+
+    /// All attempts end by this.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.asked.as_ref()?.deadline
+    }
+
+    /// Bounds of its loop.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.asked.as_ref().map_or_else(Budget::default, |asked| asked.budget)
+    }
+
+    /// The idempotency key.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        self.asked.as_ref()?.key
+    }
+
+    /// The output, once it succeeded.
+    #[must_use]
+    pub fn output(&self) -> Option<&Payload> {
+        self.end.as_ref()?.output.as_ref()
+    }
+
+    /// The output, to put its bytes in.
+    pub fn output_mut(&mut self) -> Option<&mut Payload> {
+        self.end.as_mut()?.output.as_mut()
+    }
+
+    /// When it ended.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Millis> {
+        self.end.as_ref()?.at.get()
+    }
+
+    /// When it was first started.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Millis> {
+        self.started_at.get()
+    }
+
+    /// What it used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage.as_ref().map_or_else(Usage::default, |usage| **usage)
+    }
+
+    /// A task that was submitted at `at` and waits for its time, without any event yet.
+    pub(crate) fn new(new: &NewTask, budget: Budget, at: Millis) -> Task {
+        let is_plain = new.fairness_key.is_none()
+            && new.tags.is_none()
+            && new.deadline.is_none()
+            && new.key.is_none()
+            && budget == Budget::default();
+        let asked = || Asked {
+            fairness_key: new.fairness_key.clone(),
+            tags: new.tags.clone().filter(|tags| !tags.is_empty()),
+            deadline: new.deadline,
+            budget,
+            key: new.key,
+        };
+        Task {
+            id: new.id,
+            agent: Arc::clone(&new.agent),
+            tenant: Arc::clone(&new.tenant),
+            input: new.input.stored(),
+            error: None,
+            waiting: None,
+            run: None,
+            asked: if is_plain { None } else { Asked::packed(asked()) },
+            end: None,
+            usage: None,
+            created_at: at,
+            run_at: new.run_at.unwrap_or(at),
+            ready_at: at,
+            started_at: Since::NEVER,
+            timeout_ms: u64::MAX,
+            fence: Fence(0),
+            ready_seq: 0,
+            attempt: Attempt(0),
+            steps: 0,
+            events: 0,
+            events_bytes: 0,
+            failures: 0,
+            max_attempts: 0,
+            crashes: 0,
+            priority: new.priority,
+            state: State::Scheduled,
+        }
+    }
+
+    /// Lays the task open, has `with` change it, and packs it again: for tests and tools.
+    pub fn change(&mut self, with: impl FnOnce(&mut TaskParts)) {
+        let mut parts = TaskParts::from(self.clone());
+        with(&mut parts);
+        *self = Task::from(parts);
+    }
+
+    /// An attempt began: the first one is remembered.
+    pub(crate) fn set_started(&mut self, at: Millis) {
+        self.started_at = Since::new(self.started_at.get().or(Some(at)));
+    }
+
+    /// It ended, with an output where it succeeded.
+    pub(crate) fn set_end(&mut self, at: Millis, output: Option<Payload>) {
+        self.end = Some(Box::new(End { at: Since(at.0), output }));
+    }
+
+    /// A dead letter goes round again.
+    pub(crate) fn unset_end(&mut self) {
+        self.end = None;
+    }
+
+    pub(crate) fn add_usage(&mut self, more: &Usage) {
+        if *more == Usage::default() {
+            return;
+        }
+        let usage = self.usage.get_or_insert_default();
+        usage.iterations += more.iterations;
+        usage.input_tokens += more.input_tokens;
+        usage.output_tokens += more.output_tokens;
+        usage.cost_micro_usd += more.cost_micro_usd;
+    }
+
+    /// Has the names that it shares with others point to one copy.
+    pub(crate) fn share_names(&mut self, agent: &Arc<str>, tenant: &Arc<str>) {
+        for (own, shared) in [(&mut self.agent, agent), (&mut self.tenant, tenant)] {
+            if !Arc::ptr_eq(own, shared) {
+                assert_eq!(own, shared);
+                *own = Arc::clone(shared);
+            }
+        }
+    }
+
     /// Bytes of payload that this header keeps in memory.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
-        self.input.resident_bytes() + self.output.as_ref().map_or(0, Payload::resident_bytes)
+        self.input.resident_bytes() + self.output().map_or(0, Payload::resident_bytes)
     }
 }

@@ -16,6 +16,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
 
 /// Bits of a time that one level looks at.
 const SLOT_BITS: u32 = 6;
@@ -45,10 +46,23 @@ const _: () = {
 };
 
 /// Names one timer of one wheel. Stays unique when its place is reused, up to 2^32 times.
+///
+/// Its place is counted from 1, so that a header that may have a timer spends two words of 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimerId {
-    index: u32,
+    place: NonZeroU32,
     generation: u32,
+}
+
+impl TimerId {
+    fn new(index: u32, generation: u32) -> TimerId {
+        let place = NonZeroU32::MIN.saturating_add(index);
+        TimerId { place, generation }
+    }
+
+    fn index(self) -> u32 {
+        self.place.get() - 1
+    }
 }
 
 /// Timers that carry a `T`. At most 2^32 - 1 at a time; for one thread.
@@ -142,21 +156,22 @@ impl<T> Wheel<T> {
         }
         self.len += 1;
         assert!(self.len <= self.nodes.len());
-        TimerId { index, generation: self.nodes[index as usize].generation }
+        TimerId::new(index, self.nodes[index as usize].generation)
     }
 
     /// Takes a timer back, or `None` where it has fired or been cancelled. Constant time.
     pub fn cancel(&mut self, id: TimerId) -> Option<T> {
-        let node = self.nodes.get(id.index as usize)?;
+        let index = id.index();
+        let node = self.nodes.get(index as usize)?;
         if node.generation != id.generation || node.place == FREE {
             return None;
         }
         if node.place == OVERDUE {
             self.stale += 1;
         } else {
-            self.unlink(id.index);
+            self.unlink(index);
         }
-        let item = self.free_node(id.index);
+        let item = self.free_node(index);
         self.drop_stale();
         Some(item)
     }

@@ -111,5 +111,5 @@ fn a_step_that_is_sent_again_is_taken_once() {
     assert_eq!(report(&mut machine, holder, step()), Ok(Reported::Taken));
     assert_eq!(report(&mut machine, holder, step()), Ok(Reported::Taken));
     let partition = machine.partition(PartitionId(0)).expect("loaded");
-    assert_eq!(partition.tasks[&holder.task].task.steps, 1);
+    assert_eq!(partition.tasks.get(holder.task).expect("held").task.steps, 1);
 }

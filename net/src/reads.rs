@@ -166,10 +166,11 @@ impl Reads {
     /// As [`Reads::task`]; also when the bytes are missing.
     pub async fn resolve(&self, id: TaskId, payload: &Payload) -> Result<Arc<[u8]>, String> {
         let hash = match payload {
-            Payload::Inline(bytes) | Payload::Blob { bytes: Some(bytes), .. } => {
-                return Ok(Arc::clone(bytes));
-            }
-            Payload::Blob { hash, bytes: None, .. } => *hash,
+            Payload::Inline(bytes) => return Ok(Arc::clone(bytes)),
+            Payload::Blob(blob) => match &blob.bytes {
+                Some(bytes) => return Ok(Arc::clone(bytes)),
+                None => blob.hash,
+            },
         };
         match self.ask(What::Blob { id, hash }).await? {
             Found::Blob(bytes) => bytes.ok_or_else(|| format!("payload {hash} is missing")),

@@ -47,7 +47,7 @@ pub async fn task_response(
 /// Roughly how long a task is in JSON.
 #[must_use]
 pub fn task_bytes(task: &Task) -> usize {
-    640 + task.input.bytes_len() + task.output.as_ref().map_or(0, Payload::bytes_len)
+    640 + task.input.bytes_len() + task.output().map_or(0, Payload::bytes_len)
 }
 
 /// Reads in the bytes of large payloads.
@@ -55,9 +55,10 @@ pub fn task_bytes(task: &Task) -> usize {
 /// # Errors
 /// 500 when they cannot be read.
 pub async fn resolve_task(reads: &Reads, task: &mut Task) -> Result<(), Problem> {
-    resolve(reads, task.id, &mut task.input).await?;
-    if let Some(output) = &mut task.output {
-        resolve(reads, task.id, output).await?;
+    let id = task.id;
+    resolve(reads, id, &mut task.input).await?;
+    if let Some(output) = task.output_mut() {
+        resolve(reads, id, output).await?;
     }
     Ok(())
 }
@@ -71,8 +72,8 @@ pub async fn resolve(reads: &Reads, id: TaskId, payload: &mut Payload) -> Result
         return Ok(());
     }
     let read = reads.resolve(id, payload).await.map_err(|why| Problem::internal(&why))?;
-    if let Payload::Blob { bytes, .. } = payload {
-        *bytes = Some(read);
+    if let Payload::Blob(blob) = payload {
+        blob.bytes = Some(read);
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ pub fn push_task(out: &mut Vec<u8>, task: &Task) {
     push_key(out, "input");
     push_payload(out, Some(&task.input));
     push_key(out, "output");
-    push_payload(out, task.output.as_ref());
+    push_payload(out, task.output());
     push_key(out, "error");
     push_opt_error(out, task.error.as_deref());
     push_key(out, "waiting");
@@ -112,21 +113,21 @@ pub fn push_task(out: &mut Vec<u8>, task: &Task) {
     push_key(out, "priority");
     push_u64(out, u64::from(task.priority));
     push_key(out, "fairness_key");
-    push_opt_str(out, task.fairness_key.as_deref());
+    push_opt_str(out, task.fairness_key().map(|key| &**key));
     push_key(out, "tags");
-    push_tags(out, task.tags.as_deref().unwrap_or_default());
+    push_tags(out, task.tags());
     push_key(out, "tenant");
     push_str(out, &task.tenant);
     push_key(out, "usage");
-    push_usage(out, &task.usage);
+    push_usage(out, &task.usage());
     push_key(out, "created_at");
     push_time(out, task.created_at);
     push_key(out, "run_at");
     push_time(out, task.run_at);
     push_key(out, "started_at");
-    push_opt_time(out, task.started_at);
+    push_opt_time(out, task.started_at());
     push_key(out, "ended_at");
-    push_opt_time(out, task.ended_at);
+    push_opt_time(out, task.ended_at());
     out.push(b'}');
 }
 
@@ -256,16 +257,22 @@ mod tests {
     fn a_task_with_everything() {
         let mut task = task_of(&new());
         task.state = State::Waiting;
-        task.output = Some(Payload::inline(b"[]"));
         task.error = Some(late().into());
         let (name, until) = (Some("search".into()), Some(AT + 1));
         task.waiting = Some(Box::new(Waiting { reason: WaitReason::Timer, name, until }));
         task.attempt = Attempt(2);
-        task.fairness_key = Some("a\"b".into());
-        task.tags = Some(vec!["x".into(), "y".into()].into());
-        task.usage =
-            Usage { iterations: 1, input_tokens: 2, output_tokens: 3, cost_micro_usd: 1_250_000 };
-        (task.started_at, task.ended_at) = (Some(AT), Some(AT + 5));
+        task.change(|task| {
+            task.output = Some(Payload::inline(b"[]"));
+            task.fairness_key = Some("a\"b".into());
+            task.tags = Some(vec!["x".into(), "y".into()].into());
+            task.usage = Usage {
+                iterations: 1,
+                input_tokens: 2,
+                output_tokens: 3,
+                cost_micro_usd: 1_250_000,
+            };
+            (task.started_at, task.ended_at) = (Some(AT), Some(AT + 5));
+        });
         check(
             &task,
             expect![[

@@ -174,7 +174,6 @@ impl Shards {
 }
 
 impl Link {
-    #[expect(clippy::result_large_err, reason = "a full ring gives the command back")]
     fn try_send(&self, command: Command) -> Result<(), Full<Command>> {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.normal.is_abandoned() {

@@ -28,7 +28,7 @@ use no_engine::payload::{Hash, Payload};
 use no_engine::port::{Filter, Page, Reader, Wake};
 use no_engine::ring::{Receiver, Sender, ring};
 use no_engine::stats::{AgentStats, ShardStats};
-use no_engine::task::{NewTask, State, Task, TaskError, Usage};
+use no_engine::task::{NewTask, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
 use shard::Shard;
 use std::cell::{Cell, RefCell};
@@ -58,7 +58,7 @@ pub(crate) fn silent_bell() -> Bell {
 
 /// A task with nothing but its submission.
 pub(crate) fn task_of(new: &NewTask) -> Task {
-    Task {
+    Task::from(TaskParts {
         id: new.id,
         agent: Arc::clone(&new.agent),
         tenant: Arc::clone(&new.tenant),
@@ -78,7 +78,7 @@ pub(crate) fn task_of(new: &NewTask) -> Task {
         timeout_ms: new.timeout_ms.unwrap_or(300_000),
         attempt: Attempt(0),
         failures: 0,
-        max_attempts: new.max_attempts.unwrap_or(3),
+        max_attempts: new.max_attempts.unwrap_or(3) as u16,
         crashes: 0,
         fence: Fence(0),
         ready_seq: 0,
@@ -90,8 +90,7 @@ pub(crate) fn task_of(new: &NewTask) -> Task {
         key: new.key,
         steps: 0,
         run: None,
-        lease: None,
-    }
+    })
 }
 
 /// The node.
@@ -243,7 +242,7 @@ impl World {
             match &event {
                 Event::Succeeded { output } => {
                     task.state = State::Succeeded;
-                    task.output = Some(output.clone());
+                    task.change(|task| task.output = Some(output.clone()));
                 }
                 Event::DeadLettered { error } => {
                     task.state = State::Failed;

@@ -27,6 +27,7 @@ const ENGINE_LIBRARIES: &[&str] = &[
     "serde_json",
     "rtrb",
     "crossbeam-utils",
+    "hashbrown",
     "hdrhistogram",
     "uuid",
     "blake3",

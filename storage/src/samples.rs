@@ -6,7 +6,9 @@ use no_engine::agent::state::{LoopState, OpenState, OpenStep, StepKind, ToolCall
 use no_engine::event::{Batch, Event, KeyRow, Record, TaskImage};
 use no_engine::id::{Attempt, Fence, PartitionId, Seq, Step, TaskId};
 use no_engine::payload::Payload;
-use no_engine::task::{Key, NewTask, STATES, State, Task, TaskError, Usage, WaitReason, Waiting};
+use no_engine::task::{
+    Key, NewTask, STATES, State, Task, TaskError, TaskParts, Usage, WaitReason, Waiting,
+};
 use no_engine::time::Millis;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -30,7 +32,7 @@ pub(crate) fn submitted(id: TaskId, input: &Payload) -> (Record, Task) {
         budget: Budget::default(),
         key: None,
     });
-    let task = Task {
+    let task = Task::from(TaskParts {
         id,
         agent: Arc::clone(&new.agent),
         tenant: Arc::clone(&new.tenant),
@@ -62,8 +64,7 @@ pub(crate) fn submitted(id: TaskId, input: &Payload) -> (Record, Task) {
         key: None,
         steps: 0,
         run: None,
-        lease: None,
-    };
+    });
     let (timeout_ms, max_attempts, budget) = (300_000, 3, Budget::default());
     let event = Event::Submitted { new, timeout_ms, max_attempts, budget, ready_seq: 7 };
     (Record { task: id, n: 1, at, event: Arc::new(event) }, task)
@@ -76,17 +77,23 @@ pub(crate) fn next(task: &mut Task, event: Event) -> Record {
     match &event {
         Event::Started { attempt, fence, .. } => {
             (task.state, task.attempt, task.fence) = (State::Running, *attempt, *fence);
-            task.started_at = task.started_at.or(Some(at));
+            task.change(|task| task.started_at = task.started_at.or(Some(at)));
         }
         Event::Succeeded { output } => {
-            (task.state, task.output, task.ended_at) =
-                (State::Succeeded, Some(output.stored()), Some(at));
+            task.change(|task| {
+                (task.state, task.output, task.ended_at) =
+                    (State::Succeeded, Some(output.stored()), Some(at));
+            });
         }
         Event::DeadLettered { error } => {
-            (task.state, task.error, task.ended_at) =
-                (State::Failed, Some(error.clone()), Some(at));
+            task.change(|task| {
+                (task.state, task.error, task.ended_at) =
+                    (State::Failed, Some(error.clone()), Some(at));
+            });
         }
-        Event::Cancelled => (task.state, task.ended_at) = (State::Cancelled, Some(at)),
+        Event::Cancelled => {
+            task.change(|task| (task.state, task.ended_at) = (State::Cancelled, Some(at)));
+        }
         _ => {}
     }
     Record { task: task.id, n: task.events, at, event: Arc::new(event) }
@@ -188,15 +195,15 @@ fn any_run() -> impl Strategy<Value = Box<LoopState>> {
             kind: StepKind::Tool,
             name,
             call_id,
-            arguments,
+            arguments: arguments.map(Box::new),
             effect: ToolEffect::Idempotent,
             state,
         },
     );
     let open = prop::collection::vec(open, 0..3);
-    (open, prop::collection::vec(any::<u64>(), 0..3), any::<u32>(), any::<u64>()).prop_map(
+    (open, prop::collection::vec(any::<u64>(), 0..3), any::<u16>(), any::<u64>()).prop_map(
         |(open, calls, empty, reported)| {
-            let model_step = Step(empty);
+            let (model_step, calls) = (Step(u32::from(empty)), calls.into());
             let run = LoopState { open, calls, empty, model_step, reported, ..Default::default() };
             Box::new(run)
         },
@@ -218,7 +225,7 @@ pub(crate) fn any_task() -> impl Strategy<Value = Task> {
             let (run_at, started_at, ended_at, deadline) = times;
             let (small, big, priority) = numbers;
             let (budget, usage, key, run) = rest;
-            Task {
+            Task::from(TaskParts {
                 id,
                 agent,
                 tenant,
@@ -237,21 +244,20 @@ pub(crate) fn any_task() -> impl Strategy<Value = Task> {
                 deadline,
                 timeout_ms: big[1],
                 attempt: Attempt(small[0]),
-                failures: small[1],
-                max_attempts: small[2],
-                crashes: small[3],
+                failures: small[1] as u16,
+                max_attempts: small[2] as u16,
+                crashes: small[3] as u8,
                 fence: Fence(big[2]),
                 ready_seq: big[3],
                 ready_at: run_at,
                 events: small[4],
-                events_bytes: big[4],
+                events_bytes: big[4] as u32,
                 budget,
                 usage,
                 key,
                 steps: small[5],
                 run,
-                lease: None,
-            }
+            })
         },
     )
 }
@@ -312,7 +318,7 @@ fn any_plain_event() -> impl Strategy<Value = Event> {
 pub(crate) fn any_event() -> impl Strategy<Value = (Event, Task)> {
     let new = (any_plain_event(), any_task(), of(any_millis()), of(any::<u64>()), any_budget());
     (0..10, new).prop_map(|(dice, (plain, task, run_at, timeout_ms, asked))| {
-        let event = match (dice, &task.output) {
+        let event = match (dice, task.output()) {
             (0..2, _) => Event::Submitted {
                 new: Box::new(NewTask {
                     id: task.id,
@@ -320,18 +326,18 @@ pub(crate) fn any_event() -> impl Strategy<Value = (Event, Task)> {
                     tenant: Arc::clone(&task.tenant),
                     input: task.input.clone(),
                     priority: task.priority,
-                    fairness_key: task.fairness_key.clone(),
-                    tags: task.tags.clone(),
+                    fairness_key: task.fairness_key().cloned(),
+                    tags: (!task.tags().is_empty()).then(|| task.tags().into()),
                     run_at,
                     timeout_ms,
-                    deadline: task.deadline,
+                    deadline: task.deadline(),
                     max_attempts: None,
                     budget: asked,
-                    key: task.key,
+                    key: task.key(),
                 }),
                 timeout_ms: task.timeout_ms,
-                max_attempts: task.max_attempts,
-                budget: task.budget,
+                max_attempts: u32::from(task.max_attempts),
+                budget: task.budget(),
                 ready_seq: task.ready_seq,
             },
             (2..4, Some(output)) => Event::Succeeded { output: output.clone() },

@@ -174,6 +174,13 @@ impl Agent {
         self.max_attempts.unwrap_or(3)
     }
 
+    /// The definition's own copy of a model's or tool's name.
+    #[must_use]
+    pub fn name(&self, name: &str) -> Option<&Arc<str>> {
+        let tools = self.tools.iter().filter_map(|tool| tool.name.as_ref());
+        self.model.iter().chain(tools).find(|own| ***own == *name)
+    }
+
     /// The tool of that name, with its place in `tools`.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<(usize, &Tool)> {

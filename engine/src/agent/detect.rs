@@ -11,7 +11,7 @@ use crate::limits;
 #[must_use]
 pub fn stuck(run: &LoopState) -> Option<String> {
     assert!(run.calls.len() <= limits::LOOP_WINDOW);
-    if limits::LOOP_EMPTY_MAX <= run.empty {
+    if limits::LOOP_EMPTY_MAX <= u32::from(run.empty) {
         return Some(format!("{} answers in a row had neither text nor tool call", run.empty));
     }
     let last = run.calls.last()?;
@@ -24,8 +24,8 @@ pub fn stuck(run: &LoopState) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn check(calls: &[u64], empty: u32, expected: bool) {
-        let run = LoopState { calls: calls.to_vec(), empty, ..LoopState::default() };
+    fn check(calls: &[u64], empty: u16, expected: bool) {
+        let run = LoopState { calls: calls.to_vec().into(), empty, ..LoopState::default() };
         assert_eq!(stuck(&run).is_some(), expected, "{calls:?} {empty}");
     }
 

@@ -66,7 +66,9 @@ pub enum Next {
 #[must_use]
 pub fn next(task: &Task, agent: &Agent) -> Next {
     assert_eq!(task.state, crate::task::State::Running, "only a running loop goes on");
-    if limits::HISTORY_EVENTS_MAX <= task.events || limits::HISTORY_BYTES_MAX <= task.events_bytes {
+    if limits::HISTORY_EVENTS_MAX <= task.events
+        || limits::HISTORY_BYTES_MAX <= u64::from(task.events_bytes)
+    {
         return fail("history_full", "the history of the task has reached its bound".into());
     }
     let Some(run) = &task.run else { return ask(task) };
@@ -108,8 +110,8 @@ fn fail(code: &'static str, message: String) -> Next {
 
 /// A new model call, if the budget allows it.
 fn ask(task: &Task) -> Next {
-    let max = task.budget.max_iterations.unwrap_or(limits::ITERATIONS_DEFAULT);
-    if max <= task.usage.iterations {
+    let max = task.budget().max_iterations.unwrap_or(limits::ITERATIONS_DEFAULT);
+    if max <= task.usage().iterations {
         let message = format!("the budget of {max} iterations is used up");
         return fail("budget_exhausted", message);
     }
@@ -127,7 +129,7 @@ fn begin(agent: &Agent, open: &OpenStep) -> Next {
         let message = format!("there is no tool {}; there are: {}", open.name, known.join(", "));
         return decline(step, "tool_unknown", &message);
     };
-    let arguments = open.arguments.clone().unwrap_or_else(Payload::null);
+    let arguments = open.arguments.as_deref().cloned().unwrap_or_else(Payload::null);
     let is_object = arguments.bytes().is_some_and(|bytes| bytes.trim_ascii().starts_with(b"{"));
     if !is_object {
         return decline(step, "arguments_invalid", "the arguments must be a JSON object");

@@ -6,7 +6,9 @@ use crate::id::Step;
 use crate::payload::Payload;
 use crate::task::Usage;
 use crate::time::Millis;
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// What a step is.
@@ -111,7 +113,7 @@ pub struct OpenStep {
     pub call_id: Option<Box<str>>,
     /// The arguments of a tool call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<Payload>,
+    pub arguments: Option<Box<Payload>>,
     /// Whether it may be repeated.
     pub effect: ToolEffect,
     /// Where it stands.
@@ -143,18 +145,83 @@ pub enum Message {
     },
 }
 
+/// A vector that is mostly empty, and then one word instead of three.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<T>", bound(deserialize = "T: Deserialize<'de>"))]
+pub struct Thin<T>(
+    #[expect(clippy::box_collection, reason = "one word is the point")] Option<Box<Vec<T>>>,
+);
+
+impl<T> Thin<T> {
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Appends an item.
+    pub fn push(&mut self, item: T) {
+        self.0.get_or_insert_default().push(item);
+    }
+
+    /// Takes the first item out, if there is one.
+    pub fn remove_first(&mut self) {
+        let Some(items) = &mut self.0 else { return };
+        items.remove(0);
+        if items.is_empty() {
+            self.0 = None;
+        }
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes all items out.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<T> {
+        self.0.take().map_or_else(Vec::new, |items| *items)
+    }
+}
+
+impl<T> Default for Thin<T> {
+    fn default() -> Thin<T> {
+        Thin(None)
+    }
+}
+
+impl<T> From<Vec<T>> for Thin<T> {
+    fn from(items: Vec<T>) -> Thin<T> {
+        Thin((!items.is_empty()).then(|| Box::new(items)))
+    }
+}
+
+impl<T> std::ops::Deref for Thin<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        self.0.as_ref().map_or(&[], |items| items)
+    }
+}
+
+// A parked loop has one of each, beside its header.
+const _: () = {
+    assert!(size_of::<LoopState>() <= 56);
+    assert!(size_of::<OpenStep>() <= 64);
+};
+
 /// The loop of one task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LoopState {
     /// Steps without a result, in the order of their numbers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "exact")]
     pub open: Vec<OpenStep>,
     /// Hashes of the last tool calls, oldest first, at most [`crate::limits::LOOP_WINDOW`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub calls: Vec<u64>,
-    /// Empty answers in a row.
+    #[serde(default, skip_serializing_if = "Thin::is_empty")]
+    pub calls: Thin<u64>,
+    /// Empty answers in a row; few, as they end the attempt.
     #[serde(default)]
-    pub empty: u32,
+    pub empty: u16,
     /// The last model step that was answered; 0 before the first.
     #[serde(default)]
     pub model_step: Step,
@@ -164,10 +231,42 @@ pub struct LoopState {
     /// Soft: what came in since the last model call, by step. Lost in a crash; then the store has
     /// it.
     #[serde(skip)]
-    pub fresh: Vec<(Step, Message)>,
+    pub fresh: Thin<(Step, Message)>,
     /// Soft: whether `fresh` is all that came since the last model call of this process.
     #[serde(skip)]
     pub warm: bool,
+}
+
+/// Reads a sequence into a vector without spare room: most loops have one open step, and a vector
+/// that grows by itself begins with four.
+fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OpenStep>, D::Error> {
+    struct Exact;
+    impl<'de> Visitor<'de> for Exact {
+        type Value = Vec<OpenStep>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("open steps")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut steps: A) -> Result<Vec<OpenStep>, A::Error> {
+            let mut open = Vec::new();
+            while let Some(step) = steps.next_element()? {
+                open.reserve_exact(1);
+                open.push(step);
+            }
+            Ok(open)
+        }
+    }
+    deserializer.deserialize_seq(Exact)
+}
+
+impl LoopState {
+    /// Has the names of open steps point to copies that others have, where `shared` knows one.
+    pub(crate) fn share_names<'a>(&mut self, shared: impl Fn(&str) -> Option<&'a Arc<str>>) {
+        for open in &mut self.open {
+            if let Some(name) = shared(&open.name) {
+                open.name = Arc::clone(name);
+            }
+        }
+    }
 }
 
 impl PartialEq for LoopState {

@@ -4,7 +4,7 @@ use super::*;
 use crate::agent::definition::{Budget, Kind, Tool, ToolEffect};
 use crate::agent::state::LoopState;
 use crate::id::{Attempt, Fence, PartitionId, TaskId};
-use crate::task::{State, Usage};
+use crate::task::{State, TaskParts, Usage};
 use crate::time::Millis;
 use expect_test::{Expect, expect};
 
@@ -23,7 +23,7 @@ fn agent() -> Agent {
 }
 
 fn task(run: Option<LoopState>, iterations: u32) -> Task {
-    Task {
+    Task::from(TaskParts {
         id: TaskId::new(1, 1, PartitionId(0)),
         agent: "a".into(),
         tenant: "t".into(),
@@ -55,8 +55,7 @@ fn task(run: Option<LoopState>, iterations: u32) -> Task {
         key: None,
         steps: 3,
         run: run.map(Box::new),
-        lease: None,
-    }
+    })
 }
 
 fn open(step: u32, name: &str, arguments: &str, state: OpenState) -> OpenStep {
@@ -65,7 +64,7 @@ fn open(step: u32, name: &str, arguments: &str, state: OpenState) -> OpenStep {
         kind: StepKind::Tool,
         name: name.into(),
         call_id: Some("c".into()),
-        arguments: Some(Payload::inline(arguments.as_bytes())),
+        arguments: Some(Box::new(Payload::inline(arguments.as_bytes()))),
         effect: ToolEffect::Unsafe,
         state,
     }

@@ -13,6 +13,7 @@ use crate::permit::Permits;
 use crate::queue::{KeyId, LaneId};
 use crate::stats::AgentStats;
 use crate::time::Mono;
+use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,6 +31,16 @@ struct Entry {
     running_by_key: Map<KeyId, u32>,
     bucket: Bucket,
     lanes: BTreeMap<Arc<str>, LaneId>,
+    stats: AgentStats,
+}
+
+/// An agent's tasks of one tenant.
+struct Lane {
+    entry: usize,
+    agent: Arc<str>,
+    tenant: Arc<str>,
+    /// The tenant's tasks without a fairness key; held by the lane, which is never forgotten.
+    plain: KeyId,
 }
 
 /// A token bucket by the monotonic clock.
@@ -50,33 +61,39 @@ struct Key {
 pub(super) struct Agents {
     entries: Vec<Entry>,
     by_name: BTreeMap<Arc<str>, usize>,
-    lanes: Vec<usize>,
+    lanes: Vec<Lane>,
     keys: Vec<Key>,
     keys_free: Vec<KeyId>,
-    keys_by_tenant: BTreeMap<Arc<str>, BTreeMap<Arc<str>, KeyId>>,
+    /// Keys by tenant and name. Outsiders choose those, but cannot choose colliding ones: they do
+    /// not know the seed.
+    keys_by_name: HashTable<KeyId>,
+    seed: u64,
+    /// The lane that was asked for last: most tasks follow one of their kind.
+    last_lane: Option<LaneId>,
     shards: u16,
     recheck_at: Option<Mono>,
     /// Entries with a permit in hand.
     hands: Vec<usize>,
 }
 
-impl Default for Agents {
-    fn default() -> Agents {
+impl Agents {
+    /// None yet; names are hashed with `seed`.
+    pub(super) fn new(seed: u64) -> Agents {
         Agents {
             entries: Vec::new(),
             by_name: BTreeMap::new(),
             lanes: Vec::new(),
             keys: Vec::new(),
             keys_free: Vec::new(),
-            keys_by_tenant: BTreeMap::new(),
+            keys_by_name: HashTable::new(),
+            seed,
+            last_lane: None,
             shards: 1,
             recheck_at: None,
             hands: Vec::new(),
         }
     }
-}
 
-impl Agents {
     fn entry(&mut self, name: &Arc<str>) -> usize {
         if let Some(at) = self.by_name.get(name) {
             return *at;
@@ -90,6 +107,7 @@ impl Agents {
             running_by_key: Map::default(),
             bucket: Bucket::default(),
             lanes: BTreeMap::new(),
+            stats: AgentStats::default(),
         });
         let at = self.entries.len() - 1;
         self.by_name.insert(Arc::clone(name), at);
@@ -101,27 +119,91 @@ impl Agents {
         self.entries[*self.by_name.get(name)?].agent.as_ref()
     }
 
+    /// The agent of a lane, if it is still known.
+    pub(super) fn of_lane(&self, lane: LaneId) -> Option<&Arc<Agent>> {
+        self.entries[self.lanes[lane.0 as usize].entry].agent.as_ref()
+    }
+
+    /// The figures of a lane's agent.
+    pub(super) fn stats_mut(&mut self, lane: LaneId) -> &mut AgentStats {
+        &mut self.entries[self.lanes[lane.0 as usize].entry].stats
+    }
+
+    /// The figures of all agents.
+    pub(super) fn stats(&self) -> BTreeMap<Arc<str>, AgentStats> {
+        let stats =
+            |(name, at): (&Arc<str>, &usize)| (name.clone(), self.entries[*at].stats.clone());
+        self.by_name.iter().map(stats).collect()
+    }
+
+    /// [`Agents::lane`], where the agent is known.
+    pub(super) fn known_lane(&mut self, agent: &Arc<str>, tenant: &Arc<str>) -> Option<LaneId> {
+        let last = self.last_lane.filter(|lane| self.is_lane(*lane, agent, tenant));
+        let Some(lane) = last else {
+            self.get(agent)?;
+            return Some(self.lane(agent, tenant));
+        };
+        self.of_lane(lane)?;
+        Some(lane)
+    }
+
+    fn is_lane(&self, lane: LaneId, agent: &Arc<str>, tenant: &Arc<str>) -> bool {
+        let lane = &self.lanes[lane.0 as usize];
+        is_same(&lane.agent, agent) && is_same(&lane.tenant, tenant)
+    }
+
     /// The lane of an agent's tasks of one tenant.
     pub(super) fn lane(&mut self, agent: &Arc<str>, tenant: &Arc<str>) -> LaneId {
+        if let Some(last) = self.last_lane.filter(|lane| self.is_lane(*lane, agent, tenant)) {
+            return last;
+        }
+        let lane = self.find_lane(agent, tenant);
+        self.last_lane = Some(lane);
+        lane
+    }
+
+    fn find_lane(&mut self, agent: &Arc<str>, tenant: &Arc<str>) -> LaneId {
         let at = self.entry(agent);
         if let Some(lane) = self.entries[at].lanes.get(tenant) {
             return *lane;
         }
+        let plain = self.retain_named(tenant, &Arc::from(""));
         let lane = LaneId(u32::try_from(self.lanes.len()).expect("lanes are bounded"));
-        self.lanes.push(at);
-        self.entries[at].lanes.insert(Arc::clone(tenant), lane);
+        let (agent, tenant) = (Arc::clone(agent), Arc::clone(tenant));
+        self.entries[at].lanes.insert(Arc::clone(&tenant), lane);
+        self.lanes.push(Lane { entry: at, agent, tenant, plain });
         lane
     }
 
-    /// The number of a fairness key, counting one more task that carries it.
-    pub(super) fn retain_key(&mut self, tenant: &Arc<str>, name: Option<&Arc<str>>) -> KeyId {
-        let text = name.map_or("", |name| &**name);
-        if let Some(id) = self.keys_by_tenant.get(tenant).and_then(|keys| keys.get(text)) {
+    /// A lane's agent and tenant: one copy of the names for all its tasks.
+    pub(super) fn names(&self, lane: LaneId) -> (&Arc<str>, &Arc<str>) {
+        let lane = &self.lanes[lane.0 as usize];
+        (&lane.agent, &lane.tenant)
+    }
+
+    /// The number of a fairness key of a lane's tenant, counting one more task that carries it.
+    pub(super) fn retain_key(&mut self, lane: LaneId, name: Option<&Arc<str>>) -> KeyId {
+        let lane = &self.lanes[lane.0 as usize];
+        match name {
+            None => {
+                self.keys[lane.plain.0 as usize].tasks += 1;
+                lane.plain
+            }
+            Some(name) => {
+                let tenant = Arc::clone(&lane.tenant);
+                self.retain_named(&tenant, name)
+            }
+        }
+    }
+
+    fn retain_named(&mut self, tenant: &Arc<str>, name: &Arc<str>) -> KeyId {
+        let (seed, hash) = (self.seed, hash_of(self.seed, tenant, name));
+        let is_it = |key: &Key| key.tenant == *tenant && key.name == *name;
+        if let Some(id) = self.keys_by_name.find(hash, |id| is_it(&self.keys[id.0 as usize])) {
             self.keys[id.0 as usize].tasks += 1;
             return *id;
         }
-        let name = name.map_or_else(|| Arc::from(""), Arc::clone);
-        let key = Key { tenant: Arc::clone(tenant), name: Arc::clone(&name), tasks: 1 };
+        let key = Key { tenant: Arc::clone(tenant), name: Arc::clone(name), tasks: 1 };
         let id = match self.keys_free.pop() {
             Some(id) => {
                 self.keys[id.0 as usize] = key;
@@ -132,7 +214,11 @@ impl Agents {
                 KeyId(u32::try_from(self.keys.len() - 1).expect("keys are bounded by tasks"))
             }
         };
-        self.keys_by_tenant.entry(Arc::clone(tenant)).or_default().insert(name, id);
+        let keys = &self.keys;
+        self.keys_by_name.insert_unique(hash, id, |id| {
+            let key = &keys[id.0 as usize];
+            hash_of(seed, &key.tenant, &key.name)
+        });
         id
     }
 
@@ -144,17 +230,15 @@ impl Agents {
         if 0 < key.tasks {
             return;
         }
-        let keys = self.keys_by_tenant.get_mut(&key.tenant).expect("the tenant has keys");
-        keys.remove(&key.name);
-        if keys.is_empty() {
-            self.keys_by_tenant.remove(&key.tenant);
-        }
+        let hash = hash_of(self.seed, &key.tenant, &key.name);
+        let found = self.keys_by_name.find_entry(hash, |other| *other == id);
+        found.expect("a key stands under its name").remove();
         self.keys_free.push(id);
     }
 
     /// Whether tasks of this lane may start now. May take a permit in hand.
     pub(super) fn may_start(&mut self, lane: LaneId, ask: StartAsk) -> bool {
-        let at = self.lanes[lane.0 as usize];
+        let at = self.lanes[lane.0 as usize].entry;
         let entry = &mut self.entries[at];
         // A task of an agent that is gone starts, in order to fail.
         let Some(agent) = &entry.agent else { return !ask.is_lease };
@@ -189,14 +273,14 @@ impl Agents {
 
     /// Whether another task of this fairness key may start, its lane being open.
     pub(super) fn may_start_key(&self, lane: LaneId, key: KeyId) -> bool {
-        let entry = &self.entries[self.lanes[lane.0 as usize]];
+        let entry = &self.entries[self.lanes[lane.0 as usize].entry];
         let max = entry.agent.as_ref().and_then(|agent| agent.max_concurrency_per_key);
         max.is_none_or(|max| entry.running_by_key.get(&key).copied().unwrap_or(0) < max)
     }
 
     /// Counts a start that `may_start` and `may_start_key` allowed.
     pub(super) fn enter(&mut self, lane: LaneId, key: KeyId) {
-        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         assert!(entry.has_permit_in_hand, "started without a permit");
         entry.has_permit_in_hand = false;
         entry.bucket.tokens -= 1.0;
@@ -205,14 +289,14 @@ impl Agents {
 
     /// Counts a task that was running before a restart, whatever the bounds.
     pub(super) fn enter_loaded(&mut self, lane: LaneId, key: KeyId) {
-        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         entry.permits.take();
         entry.count(key);
     }
 
     /// Counts the end of a running task.
     pub(super) fn leave(&mut self, lane: LaneId, key: KeyId) {
-        let entry = &mut self.entries[self.lanes[lane.0 as usize]];
+        let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         assert!(0 < entry.running, "left without having entered");
         entry.running -= 1;
         entry.permits.give_back();
@@ -263,6 +347,20 @@ pub(super) struct StartAsk {
     pub(super) is_lease: bool,
 }
 
+/// Whether two names are the same; most are one copy.
+fn is_same(a: &Arc<str>, b: &Arc<str>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+fn hash_of(seed: u64, tenant: &str, name: &str) -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let mut hasher = crate::map::Fixed.build_hasher();
+    hasher.write_u64(seed);
+    hasher.write(tenant.as_bytes());
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
 fn recheck(at: &mut Option<Mono>, candidate: Mono) {
     *at = Some(at.map_or(candidate, |at| at.min(candidate)));
 }
@@ -300,7 +398,6 @@ impl Machine {
         entry.agent = Some(agent);
         entry.is_paused = is_paused;
         let lanes: Vec<LaneId> = entry.lanes.values().copied().collect();
-        self.agent_stats(name);
         lanes.into_iter().for_each(|lane| self.offer(lane));
     }
 
@@ -325,12 +422,5 @@ impl Machine {
     pub fn set_shares(&mut self, shards: u16, slots: usize) {
         self.agents.shards = shards;
         self.slots.set_len(share(slots, self.shard, shards));
-    }
-
-    pub(super) fn agent_stats(&mut self, name: &Arc<str>) -> &mut AgentStats {
-        if !self.stats.agents.contains_key(name) {
-            self.stats.agents.insert(Arc::clone(name), AgentStats::default());
-        }
-        self.stats.agents.get_mut(name).expect("just inserted")
     }
 }

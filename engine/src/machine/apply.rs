@@ -7,7 +7,8 @@ use crate::event::{Event, Record};
 use crate::id::{Attempt, Fence, Step};
 use crate::limits::LOOP_WINDOW;
 use crate::map::stable_hash;
-use crate::task::{State, Task, Usage};
+use crate::payload::Payload;
+use crate::task::{State, Task};
 use crate::time::Millis;
 use std::sync::Arc;
 
@@ -20,41 +21,16 @@ pub fn submitted(record: &Record) -> Task {
     };
     assert_eq!(record.n, 1, "submitted is the first event");
     assert_eq!(record.task, new.id);
-    let is_ready = *ready_seq != 0;
-    Task {
-        id: new.id,
-        agent: Arc::clone(&new.agent),
-        tenant: Arc::clone(&new.tenant),
-        state: if is_ready { State::Queued } else { State::Scheduled },
-        input: new.input.stored(),
-        output: None,
-        error: None,
-        waiting: None,
-        priority: new.priority,
-        fairness_key: new.fairness_key.clone(),
-        tags: new.tags.clone(),
-        created_at: record.at,
-        run_at: new.run_at.unwrap_or(record.at),
-        started_at: None,
-        ended_at: None,
-        deadline: new.deadline,
-        timeout_ms: *timeout_ms,
-        attempt: Attempt(0),
-        failures: 0,
-        max_attempts: *max_attempts,
-        crashes: 0,
-        fence: Fence(0),
-        ready_seq: *ready_seq,
-        ready_at: record.at,
-        events: 1,
-        events_bytes: event_bytes(&record.event),
-        budget: *budget,
-        usage: Usage::default(),
-        key: new.key,
-        steps: 0,
-        run: None,
-        lease: None,
+    let mut task = Task::new(new, *budget, record.at);
+    if *ready_seq != 0 {
+        task.state = State::Queued;
     }
+    task.ready_seq = *ready_seq;
+    task.timeout_ms = *timeout_ms;
+    task.max_attempts = u16::try_from(*max_attempts).unwrap_or(u16::MAX);
+    task.events = 1;
+    task.events_bytes = event_bytes(&record.event);
+    task
 }
 
 /// Folds any later event into the task.
@@ -62,7 +38,7 @@ pub fn fold(task: &mut Task, record: &Record) {
     assert_eq!(record.task, task.id, "an event of another task");
     assert_eq!(record.n, task.events + 1, "a gap in the history");
     task.events = record.n;
-    task.events_bytes += event_bytes(&record.event);
+    task.events_bytes = task.events_bytes.saturating_add(event_bytes(&record.event));
     match &*record.event {
         Event::Submitted { .. } => panic!("submitted twice"),
         Event::Queued { ready_seq } => ready(task, *ready_seq, record.at),
@@ -91,9 +67,8 @@ pub fn fold(task: &mut Task, record: &Record) {
             task.waiting = None;
         }
         Event::Succeeded { output } => {
-            task.output = Some(output.stored());
             task.error = None;
-            end(task, State::Succeeded, record.at);
+            end(task, State::Succeeded, record.at, Some(output.stored()));
         }
         Event::RetryScheduled { error, run_at } => {
             assert_eq!(task.state, State::Running);
@@ -105,15 +80,15 @@ pub fn fold(task: &mut Task, record: &Record) {
         }
         Event::DeadLettered { error } => {
             task.error = Some(error.clone());
-            end(task, State::Failed, record.at);
+            end(task, State::Failed, record.at, None);
         }
-        Event::Cancelled => end(task, State::Cancelled, record.at),
+        Event::Cancelled => end(task, State::Cancelled, record.at, None),
         Event::Interrupted { crashes, fence } => interrupted(task, *crashes, *fence, record.at),
         Event::Retried { ready_seq } => {
             assert_eq!(task.state, State::Failed, "only dead letters go round again");
             task.failures = 0;
             task.crashes = 0;
-            task.ended_at = None;
+            task.unset_end();
             if let Some(run) = &mut task.run {
                 unsettle(run);
                 run.calls.clear();
@@ -140,7 +115,7 @@ fn started(task: &mut Task, attempt: Attempt, fence: Fence, at: Millis) {
     task.state = State::Running;
     task.attempt = attempt;
     task.fence = fence;
-    task.started_at = task.started_at.or(Some(at));
+    task.set_started(at);
     if let Some(run) = &mut task.run {
         run.warm = false;
         run.fresh.clear();
@@ -174,7 +149,7 @@ fn step_started(task: &mut Task, event: &Event) {
         kind: *kind,
         name: Arc::clone(name),
         call_id: call_id.clone(),
-        arguments: input.as_ref().map(crate::payload::Payload::stored),
+        arguments: input.as_ref().map(|input| Box::new(input.stored())),
         effect: *effect,
         state,
     });
@@ -197,17 +172,15 @@ fn step_ended(task: &mut Task, event: &Event) {
         run.open.retain(|open| open.step != *step);
         assert_eq!(run.open.len() + 1, before, "the step {step:?} ({name}) was not open");
     }
-    task.usage.iterations += usage.iterations;
-    task.usage.input_tokens += usage.input_tokens;
-    task.usage.output_tokens += usage.output_tokens;
-    task.usage.cost_micro_usd += usage.cost_micro_usd;
+    task.add_usage(usage);
+    let run = task.run.get_or_insert_default();
     task.failures = 0;
     task.crashes = 0;
     match (kind, call_id) {
         (StepKind::Model, _) => {
             run.model_step = *step;
             run.warm = true;
-            run.fresh = vec![(*step, Message::Assistant(output.stored()))];
+            run.fresh = vec![(*step, Message::Assistant(output.stored()))].into();
             run.empty = if *empty { run.empty + 1 } else { 0 };
         }
         (_, Some(call_id)) if run.warm => {
@@ -230,12 +203,12 @@ fn plan(run: &mut LoopState, step: Step, call: &crate::agent::state::ToolCall) {
         kind: StepKind::Tool,
         name: Arc::from(&*call.name),
         call_id: Some(call.id.clone()),
-        arguments: Some(call.arguments_payload()),
+        arguments: Some(Box::new(call.arguments_payload())),
         effect: ToolEffect::Unsafe,
         state: OpenState::Planned,
     });
     if LOOP_WINDOW <= run.calls.len() {
-        run.calls.remove(0);
+        run.calls.remove_first();
     }
     run.calls.push(stable_hash(&[call.name.as_bytes(), call.arguments.as_bytes()]));
 }
@@ -251,7 +224,7 @@ fn interrupted(task: &mut Task, crashes: u32, fence: Fence, at: Millis) {
     assert!(task.fence < fence, "a fence only grows");
     task.state = State::Queued;
     task.ready_at = at;
-    task.crashes = crashes;
+    task.crashes = u8::try_from(crashes).unwrap_or(u8::MAX);
     task.fence = fence;
     if let Some(run) = &mut task.run {
         unsettle(run);
@@ -272,11 +245,11 @@ fn unsettle(run: &mut LoopState) {
     }
 }
 
-fn end(task: &mut Task, state: State, at: Millis) {
+fn end(task: &mut Task, state: State, at: Millis, output: Option<Payload>) {
     assert!(!task.state.is_ended(), "a task that ended stays ended");
     assert!(state.is_ended());
     task.state = state;
-    task.ended_at = Some(at);
+    task.set_end(at, output);
     task.waiting = None;
     if state != State::Failed {
         task.run = None;
@@ -284,6 +257,6 @@ fn end(task: &mut Task, state: State, at: Millis) {
 }
 
 /// Roughly what an event takes in the history, in bytes.
-fn event_bytes(event: &Event) -> u64 {
-    96 + event.payload().map_or(0, |payload| payload.bytes_len() as u64)
+fn event_bytes(event: &Event) -> u32 {
+    96 + event.payload().map_or(0, |payload| payload.bytes_len() as u32)
 }

@@ -46,7 +46,7 @@ impl Machine {
             return self.refuse(reply, Refusal::TaskEnded { task: id, state });
         }
         let fence = held.task.fence;
-        if held.task.lease.is_some() {
+        if held.lease().is_some() {
             self.cancelled.add(id, fence);
         }
         if !self.has_bug(Bug::CancelLoses) {

@@ -4,7 +4,8 @@ use super::{Bug, Machine, held_mut};
 use crate::effect::Effect;
 use crate::event::{Batch, TaskImage};
 use crate::id::{Fence, Seq, TaskId};
-use crate::task::State;
+use crate::limits::TURN_COMMANDS_MAX;
+use crate::task::{State, Task};
 
 /// Something that may happen only once the batch it rests on is durable.
 #[derive(Clone, Debug)]
@@ -28,7 +29,14 @@ pub(super) struct Open {
     pub(super) gated: Vec<Gated>,
     pub(super) at_once: Vec<Effect>,
     pub(super) removed: Vec<TaskId>,
+    /// Empty lists to use again.
+    spare: Vec<Vec<Gated>>,
 }
+
+/// Lists that are kept for use.
+const SPARE_MAX: usize = 4;
+/// A larger list is given back to the allocator.
+const SPARE_LEN_MAX: usize = 4 * TURN_COMMANDS_MAX;
 
 impl Machine {
     /// Whether there is something to commit or to release.
@@ -46,6 +54,8 @@ impl Machine {
     /// The batch may be empty: then the rest hangs on the batches before it.
     pub fn close(&mut self, seq: Seq) -> (Batch, Vec<Gated>) {
         let mut batch = std::mem::take(&mut self.open.batch);
+        // The next one is likely to be as large.
+        self.open.batch.records.reserve(batch.records.len().min(TURN_COMMANDS_MAX));
         batch.seq = seq;
         batch.tasks.reserve(self.open.touched.len());
         let mut touched = std::mem::take(&mut self.open.touched);
@@ -60,7 +70,16 @@ impl Machine {
         if self.has_bug(Bug::ImageMissing) && 1 < batch.tasks.len() {
             batch.tasks.pop();
         }
-        (batch, std::mem::take(&mut self.open.gated))
+        let next = self.open.spare.pop().unwrap_or_default();
+        (batch, std::mem::replace(&mut self.open.gated, next))
+    }
+
+    /// Takes a list that [`Machine::close`] gave, to use it again.
+    pub fn give_back(&mut self, mut gated: Vec<Gated>) {
+        gated.clear();
+        if self.open.spare.len() < SPARE_MAX && gated.capacity() <= SPARE_LEN_MAX {
+            self.open.spare.push(gated);
+        }
     }
 
     fn close_task(&mut self, batch: &mut Batch, id: TaskId) {
@@ -68,23 +87,29 @@ impl Machine {
         assert!(held.is_touched);
         let is_new = std::mem::take(&mut held.is_new);
         held.is_touched = false;
+        let (state, is_settled) = (held.task.state, held.is_settled);
+        if state.is_ended() && state != State::Failed {
+            let task = self.drop_task(id);
+            return batch.tasks.push(TaskImage { task, is_new });
+        }
         batch.tasks.push(TaskImage { task: held.task.clone(), is_new });
-        if held.task.state.is_ended() && held.task.state != State::Failed {
-            self.drop_task(id);
+        if state != State::Running && !is_settled {
+            self.partition_mut(id.partition()).expect("its partition is held").tasks.settle(id);
         }
     }
 
     /// Takes a task that ended, or whose retention did, out of memory.
-    fn drop_task(&mut self, id: TaskId) {
+    fn drop_task(&mut self, id: TaskId) -> Task {
         let partition = self.partition_mut(id.partition()).expect("its partition is held");
-        let held = partition.tasks.remove(&id).expect("dropped once");
-        assert!(held.slot.is_none() && !held.is_queued && !held.is_counted);
+        let held = partition.tasks.remove(id).expect("dropped once");
+        assert!(held.slot().is_none() && !held.is_queued && !held.is_counted);
         self.live_tasks -= 1;
         self.live_bytes -= held.task.input.resident_bytes();
         self.watchers_len -= held.watchers_len();
         self.agents.release_key(held.key);
         if held.task.state == State::Failed {
-            self.agent_stats(&held.task.agent).live[State::Failed as usize] -= 1;
+            self.agents.stats_mut(held.lane).live[State::Failed as usize] -= 1;
         }
+        held.task
     }
 }

@@ -21,11 +21,21 @@ pub(super) enum Timer {
     /// A task's deadline.
     Deadline(TaskId),
     /// The end of an attempt's time or of its lease.
-    Attempt(TaskId, Fence),
-    /// An idempotency key is forgotten.
-    Key(PartitionId, u128),
+    Attempt(TaskId),
+    /// An idempotency key is forgotten: its partition, and the halves of its hash.
+    Key(PartitionId, [u64; 2]),
     /// A dead letter is removed.
     Retention(TaskId),
+}
+
+// A timer is 24 bytes, so that its place in the wheel is 48.
+const _: () = assert!(size_of::<Option<Timer>>() == 24);
+
+impl Timer {
+    /// The timer of an idempotency key.
+    pub(super) fn key(partition: PartitionId, hash: u128) -> Timer {
+        Timer::Key(partition, [(hash >> 64) as u64, hash as u64])
+    }
 }
 
 impl Machine {
@@ -38,8 +48,11 @@ impl Machine {
             match timer {
                 Timer::Wall(id) => self.fire_wall(now, id),
                 Timer::Deadline(id) => self.fire_deadline(now, id),
-                Timer::Attempt(id, fence) => self.fire_attempt(now, id, fence),
-                Timer::Key(partition, hash) => self.fire_key(now.wall, partition, hash),
+                Timer::Attempt(id) => self.fire_attempt(now, id),
+                Timer::Key(partition, [high, low]) => {
+                    let hash = (u128::from(high) << 64) | u128::from(low);
+                    self.fire_key(now.wall, partition, hash);
+                }
                 Timer::Retention(id) => self.fire_retention(now, id),
             }
         }
@@ -110,7 +123,7 @@ impl Machine {
 
     fn fire_deadline(&mut self, now: Now, id: TaskId) {
         let Some(held) = self.held_mut(id) else { return };
-        let Some(deadline) = held.task.deadline else { return };
+        let Some(deadline) = held.task.deadline() else { return };
         held.deadline_timer = None;
         if held.task.state.is_ended() {
             return;
@@ -123,14 +136,17 @@ impl Machine {
         self.dead_letter(now, id, "deadline_exceeded", "the deadline of all attempts passed");
     }
 
-    fn fire_attempt(&mut self, now: Now, id: TaskId, fence: Fence) {
+    fn fire_attempt(&mut self, now: Now, id: TaskId) {
+        // An attempt that ended took its timer with it; this one may be of a later attempt that
+        // began in the meantime, whose own times are looked at.
         let Some(held) = self.held_mut(id) else { return };
-        if held.task.fence != fence || held.task.state != State::Running {
+        let Some(active) = &mut held.active else { return };
+        if held.task.state != State::Running {
             return;
         }
-        held.mono_timer = None;
-        let is_over = held.attempt_ends_at <= now.mono;
-        let is_lease_over = held.task.lease.is_some_and(|lease| lease.expires_at <= now.mono);
+        active.mono_timer = None;
+        let is_over = active.attempt_ends_at <= now.mono;
+        let is_lease_over = active.lease.is_some_and(|lease| lease.expires_at <= now.mono);
         let (code, message) = match (is_over, is_lease_over) {
             (true, _) => ("timeout", format!("no end within {} ms", held.task.timeout_ms)),
             (_, true) => ("lease_expired", "the worker's lease ended without a report".to_owned()),
@@ -142,13 +158,13 @@ impl Machine {
 
     fn fire_key(&mut self, now: Millis, partition: PartitionId, hash: u128) {
         let Some(state) = self.partition_mut(partition) else { return };
-        let Some(row) = state.keys.get(&hash) else { return };
+        let Some(row) = state.keys.get(hash) else { return };
         let Some(expires_at) = row.expires_at else { return };
         if now < expires_at {
-            self.wall.insert(expires_at.0, Timer::Key(partition, hash));
+            self.wall.insert(expires_at.0, Timer::key(partition, hash));
             return;
         }
-        state.keys.remove(&hash);
+        state.keys.remove(hash);
         self.keys_len -= 1;
         self.open.batch.keys.retain(|row| (row.partition, row.hash) != (partition, hash));
         self.open.batch.keys_gone.push((partition, hash));
@@ -157,7 +173,7 @@ impl Machine {
     fn fire_retention(&mut self, now: Now, id: TaskId) {
         let retention_ms = self.limits.retention_ms;
         let Some(held) = self.held(id) else { return };
-        let ended_at = held.task.ended_at;
+        let ended_at = held.task.ended_at();
         if held.task.state != State::Failed || self.open.removed.contains(&id) {
             return;
         }
@@ -180,16 +196,18 @@ impl Machine {
     ) {
         self.settle_called(now, id, &error);
         let held = self.held_mut(id).expect("a failing task is held");
-        held.retry_after_ms = 0;
+        if let Some(active) = &mut held.active {
+            active.retry_after_ms = 0;
+        }
         let task = &held.task;
         let failures = task.failures + 1;
         let (agent, max_attempts) = (task.agent.clone(), task.max_attempts);
-        let deadline = task.deadline.unwrap_or(Millis(u64::MAX));
+        let deadline = task.deadline().unwrap_or(Millis(u64::MAX));
         if !error.retryable || max_attempts <= failures {
             return self.end_failed(now, id, error);
         }
         let retry = self.agents.get(&agent).map(|agent| agent.retry).unwrap_or_default();
-        let wait_ms = retry.backoff_ms(failures, &mut self.rng).max(retry_after_ms);
+        let wait_ms = retry.backoff_ms(u32::from(failures), &mut self.rng).max(retry_after_ms);
         let run_at = now.wall + wait_ms;
         if deadline <= run_at {
             return self.end_failed(now, id, error);
@@ -229,7 +247,7 @@ impl Machine {
 
     /// Has the calls of this node's own for a task dropped, if it may have some.
     pub(super) fn abort(&mut self, id: TaskId, fence: Fence) {
-        if self.held(id).is_some_and(|held| held.slot.is_some()) {
+        if self.held(id).is_some_and(|held| held.slot().is_some()) {
             self.open.gated.push(Gated::Effect(Effect::Abort { task: id, fence }));
         }
     }

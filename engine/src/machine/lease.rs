@@ -71,10 +71,10 @@ impl Machine {
         let (lane, key) = (held.lane, held.key);
         let waited_ms = now.wall.0.saturating_sub(held.task.ready_at.0);
         let (attempt, fence) = (held.task.attempt.next(), held.task.fence.next());
-        held.task.lease = Some(Lease { expires_at: now.mono + lease_ms, lease_ms });
+        held.active_mut().lease = Some(Lease { expires_at: now.mono + lease_ms, lease_ms });
         let name = Arc::clone(&held.task.agent);
         self.agents.enter(lane, key);
-        self.agent_stats(&name).queue_wait_us.record(waited_ms * 1_000);
+        self.agents.stats_mut(lane).queue_wait_us.record(waited_ms * 1_000);
         self.record(now, id, Event::Started { attempt, fence, lease_ms: Some(lease_ms) });
         let task = &self.held(id).expect("still held").task;
         Grant {

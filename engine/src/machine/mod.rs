@@ -82,6 +82,7 @@ pub struct Machine {
     lease_waiters_len: usize,
     watchers_len: usize,
     cancelled: cancel::Recent,
+    unordered: recover::Unordered,
     live_tasks: usize,
     live_bytes: usize,
     keys_len: usize,
@@ -99,8 +100,8 @@ impl Machine {
             intake: Intake::Open,
             is_journal_full: false,
             rng: Rng::new(seed),
+            agents: agents::Agents::new(seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
             partitions: Vec::new(),
-            agents: agents::Agents::default(),
             queue: ReadyQueue::new(limits.ageing_ms),
             suspects: VecDeque::new(),
             suspect_running: None,
@@ -114,6 +115,7 @@ impl Machine {
             lease_waiters_len: 0,
             watchers_len: 0,
             cancelled: cancel::Recent::default(),
+            unordered: recover::Unordered::new(),
             live_tasks: 0,
             live_bytes: 0,
             keys_len: 0,
@@ -175,7 +177,7 @@ impl Machine {
 
     fn held(&self, task: TaskId) -> Option<&Held> {
         let partition = self.partitions.get(usize::from(task.partition().0))?.as_ref()?;
-        partition.tasks.get(&task).map(Box::as_ref)
+        partition.tasks.get(task)
     }
 
     fn held_mut(&mut self, task: TaskId) -> Option<&mut Held> {
@@ -253,7 +255,8 @@ impl Machine {
         self.stats.live_tasks = self.live_tasks as u64;
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
-        let stats = Box::new(self.stats.clone());
+        let agents = self.agents.stats();
+        let stats = Box::new(ShardStats { agents, ..self.stats.clone() });
         // Figures rest on nothing that must be durable: they go out at once, so that a node whose
         // journal stands still can be looked at.
         self.open.at_once.push(Effect::Reply { to: reply, answer: Answer::Stats(stats) });
@@ -262,11 +265,11 @@ impl Machine {
 
 fn held_mut(partitions: &mut [Option<Box<PartitionState>>], task: TaskId) -> Option<&mut Held> {
     let partition = partitions.get_mut(usize::from(task.partition().0))?.as_mut()?;
-    partition.tasks.get_mut(&task).map(Box::as_mut)
+    partition.tasks.get_mut(task)
 }
 
 /// Whether a task's history has grown to the part of its bounds that is warned of.
 fn is_long(task: &crate::task::Task) -> bool {
     HISTORY_EVENTS_MAX / HISTORY_WARNED_AT <= task.events
-        || HISTORY_BYTES_MAX / u64::from(HISTORY_WARNED_AT) <= task.events_bytes
+        || HISTORY_BYTES_MAX / u64::from(HISTORY_WARNED_AT) <= u64::from(task.events_bytes)
 }

@@ -65,7 +65,7 @@ impl Machine {
         let task = &held.task;
         let holds = task.state == State::Running
             && &*task.tenant == tenant
-            && task.lease.is_some()
+            && held.lease().is_some()
             && (!is_fenced || (task.fence == holder.fence && task.attempt == holder.attempt));
         if holds { Ok(()) } else { Err(Refusal::LeaseLost) }
     }
@@ -73,9 +73,9 @@ impl Machine {
     /// Extends a lease; it is soft, so nothing is journaled.
     fn extend(&mut self, now: Now, id: TaskId, lease_ms: Option<u64>) -> Millis {
         let held = self.held_mut(id).expect("its holder was checked");
-        let granted_ms = held.task.lease.expect("its holder was checked").lease_ms;
+        let granted_ms = held.lease().expect("its holder was checked").lease_ms;
         let lease_ms = lease_ms.unwrap_or(granted_ms).clamp(LEASE_MS_MIN, LEASE_MS_MAX);
-        held.task.lease = Some(Lease { expires_at: now.mono + lease_ms, lease_ms });
+        held.active_mut().lease = Some(Lease { expires_at: now.mono + lease_ms, lease_ms });
         self.set_mono_timer(id);
         now.wall + lease_ms
     }
@@ -95,7 +95,9 @@ impl Machine {
             return Ok(Reported::Taken);
         }
         let size = result.bytes_len() as u64;
-        if HISTORY_EVENTS_MAX <= task.events || HISTORY_BYTES_MAX < task.events_bytes + size {
+        if HISTORY_EVENTS_MAX <= task.events
+            || HISTORY_BYTES_MAX < u64::from(task.events_bytes) + size
+        {
             return Err(Refusal::HistoryFull);
         }
         let event = Event::StepEnded {

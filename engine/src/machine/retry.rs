@@ -35,7 +35,7 @@ impl Machine {
 
     fn send_round(&mut self, now: Now, id: TaskId) {
         let ready_seq = self.next_ready_seq(id.partition());
-        let key = self.held(id).expect("a dead letter is held").task.key;
+        let key = self.held(id).expect("a dead letter is held").task.key();
         self.record(now, id, Event::Retried { ready_seq });
         if let Some(key) = key {
             self.set_key_expiry(id.partition(), key.hash, None);

@@ -1,7 +1,7 @@
 //! Starting what is ready: as many as slots, permits, rates and pauses allow.
 
 use super::agents::StartAsk;
-use super::{Gated, Machine};
+use super::{Gated, Machine, held_mut};
 use crate::agent::definition::{Agent, Kind, ToolEffect};
 use crate::agent::state::StepKind;
 use crate::command::Intake;
@@ -9,6 +9,7 @@ use crate::effect::{Call, Effect, Work};
 use crate::event::Event;
 use crate::id::{Step, TaskId};
 use crate::limits::{TIMER_MS_MAX, TURN_STARTS_MAX};
+use crate::queue::LaneId;
 use crate::task::{State, Task, TaskError, WaitReason, Waiting};
 use crate::time::Now;
 use std::sync::Arc;
@@ -59,35 +60,37 @@ impl Machine {
     }
 
     fn start(&mut self, now: Now, id: TaskId) {
-        let held = self.held_mut(id).expect("ready tasks are held");
+        let held = held_mut(&mut self.partitions, id).expect("ready tasks are held");
         assert!(held.is_queued, "started what was not ready");
         held.is_queued = false;
-        let (lane, key, name) = (held.lane, held.key, Arc::clone(&held.task.agent));
-        let Some(agent) = self.agents.get(&name).cloned() else {
-            let message = format!("agent {name} was deleted while the task waited");
+        let (lane, key) = (held.lane, held.key);
+        let Some(agent) = self.agents.of_lane(lane) else {
+            let message = format!("agent {} was deleted while the task waited", held.task.agent);
             return self.dead_letter(now, id, "agent_unknown", &message);
         };
+        let kind = agent.kind;
+        if agent.takes_slot() {
+            let slot = self.slots.try_take(id).expect("a slot was free");
+            held.active_mut().slot = Some(slot);
+        }
         self.agents.enter(lane, key);
-        let slot = agent.takes_slot().then(|| self.slots.try_take(id).expect("a slot was free"));
-        let held = self.held_mut(id).expect("still held");
         held.is_counted = true;
-        held.slot = slot;
         if held.task.state == State::Waiting {
             self.record(now, id, Event::Woken);
-            return match agent.kind {
+            return match kind {
                 Kind::Sleep => self.finish_sleep(now, id),
-                _ => self.go_on(now, id, &agent),
+                _ => self.go_on_in(now, id, lane),
             };
         }
         let waited_ms = now.wall.0.saturating_sub(held.task.ready_at.0);
         let (attempt, fence) = (held.task.attempt.next(), held.task.fence.next());
-        self.agent_stats(&name).queue_wait_us.record(waited_ms * 1_000);
+        self.agents.stats_mut(lane).queue_wait_us.record(waited_ms * 1_000);
         self.record(now, id, Event::Started { attempt, fence, lease_ms: None });
-        match agent.kind {
+        match kind {
             Kind::Echo => self.open.gated.push(Gated::Echo { task: id, fence }),
             Kind::Sleep => self.begin_sleep(now, id),
-            Kind::Http => self.begin_http(id, &agent),
-            Kind::Model => self.go_on(now, id, &agent),
+            Kind::Http => self.begin_http(id, lane),
+            Kind::Model => self.go_on_in(now, id, lane),
             Kind::Worker => panic!("a worker's task starts by a lease"),
         }
     }
@@ -139,7 +142,13 @@ impl Machine {
         self.record(now, id, Event::Waited { waiting: Box::new(waiting) });
     }
 
-    fn begin_http(&mut self, id: TaskId, agent: &Arc<Agent>) {
+    fn go_on_in(&mut self, now: Now, id: TaskId, lane: LaneId) {
+        let agent = Arc::clone(self.agents.of_lane(lane).expect("looked at when it started"));
+        self.go_on(now, id, &agent);
+    }
+
+    fn begin_http(&mut self, id: TaskId, lane: LaneId) {
+        let agent = self.agents.of_lane(lane).expect("looked at when it started");
         let task = &self.held(id).expect("just started").task;
         let work = Work::Http { input: task.input.clone() };
         let call = call(task, agent, Step(0), work);

@@ -143,7 +143,8 @@ impl Machine {
         }
         if error.retryable {
             let held = self.held_mut(id).expect("still held");
-            held.retry_after_ms = held.retry_after_ms.max(retry_after_ms);
+            let active = held.active_mut();
+            active.retry_after_ms = active.retry_after_ms.max(retry_after_ms);
             let error = Box::new(error);
             return self.record(now, id, Event::StepFailed { step: open.step, error });
         }
@@ -184,7 +185,7 @@ impl Machine {
                 }
                 Next::EndAttempt => {
                     let held = self.held_mut(id).expect("still held");
-                    let wait_ms = std::mem::take(&mut held.retry_after_ms);
+                    let wait_ms = std::mem::take(&mut held.active_mut().retry_after_ms);
                     let error = held.task.error.clone().expect("a failed step left its error");
                     return self.fail_attempt(now, id, error, wait_ms);
                 }
@@ -217,10 +218,10 @@ impl Machine {
         };
         self.record(now, id, event);
         let task = &mut self.held_mut(id).expect("still held").task;
-        let (input, iteration) = (task.input.clone(), task.usage.iterations + 1);
+        let (input, iteration) = (task.input.clone(), task.usage().iterations + 1);
         let run = task.run.as_mut().expect("it has an open step");
         let is_warm = run.warm && again.is_none();
-        let mut fresh = std::mem::take(&mut run.fresh);
+        let mut fresh = run.fresh.take();
         fresh.sort_by_key(|(step, _)| *step);
         let fresh = fresh.into_iter().map(|(_, message)| message).collect();
         let context = Context { after: run.model_step, fresh: is_warm.then_some(fresh) };
@@ -263,7 +264,7 @@ impl Machine {
 
     /// The planted bug [`Bug::StepRepeated`].
     fn repeat_call(&mut self, id: TaskId, agent: &Arc<Agent>, open: &OpenStep) {
-        let arguments = open.arguments.clone().unwrap_or_else(Payload::null);
+        let arguments = open.arguments.as_deref().cloned().unwrap_or_else(Payload::null);
         let task = &self.held(id).expect("still held").task;
         let call = call(task, agent, open.step, Work::Tool { tool: 0, arguments });
         self.open.gated.push(Gated::Effect(Effect::Call(call)));
@@ -276,7 +277,7 @@ impl Machine {
             kind: StepKind::Timer,
             name: Arc::clone(&open.name),
             call_id: open.call_id.clone(),
-            input: open.arguments.clone(),
+            input: open.arguments.as_deref().cloned(),
             effect: ToolEffect::Pure,
             until: Some(now.wall + ms),
         };

@@ -67,7 +67,7 @@ impl Machine {
         taken
     }
 
-    fn try_take_in(&mut self, now: Now, new: NewTask) -> Result<Taken, Refusal> {
+    fn try_take_in(&mut self, now: Now, mut new: NewTask) -> Result<Taken, Refusal> {
         let partition = new.id.partition();
         if self.partition(partition).is_none() {
             return Err(Refusal::Halted);
@@ -76,7 +76,11 @@ impl Machine {
             return Ok(known);
         }
         self.check_bounds(&new)?;
-        let agent = self.agents.get(&new.agent).ok_or(Refusal::AgentUnknown)?;
+        let lane = self.agents.known_lane(&new.agent, &new.tenant);
+        let lane = lane.ok_or(Refusal::AgentUnknown)?;
+        let (agent, tenant) = self.agents.names(lane);
+        (new.agent, new.tenant) = (Arc::clone(agent), Arc::clone(tenant));
+        let agent = self.agents.of_lane(lane).ok_or(Refusal::AgentUnknown)?;
         let (kind, agent_timeout_ms) = (agent.kind, agent.timeout_ms);
         let event = Event::Submitted {
             timeout_ms: new.timeout_ms.or(agent_timeout_ms).unwrap_or(if kind == Kind::Http {
@@ -98,11 +102,11 @@ impl Machine {
     fn find_key(&self, new: &NewTask) -> Result<Option<Taken>, Refusal> {
         let Some(key) = new.key else { return Ok(None) };
         let partition = self.partition(new.id.partition()).expect("checked before");
-        let Some(row) = partition.keys.get(&key.hash) else { return Ok(None) };
+        let Some(row) = partition.keys.get(key.hash) else { return Ok(None) };
         if row.fingerprint != key.fingerprint {
             return Err(Refusal::KeyReused);
         }
-        match partition.tasks.get(&row.task) {
+        match partition.tasks.get(row.task) {
             Some(_) => Ok(Some(Taken::Known(row.task))),
             None => Err(Refusal::NotLive(row.task)),
         }
@@ -143,8 +147,7 @@ impl Machine {
         held.is_touched = true;
         held.is_new = true;
         let partition = self.partition_mut(id.partition()).expect("checked before");
-        let before = partition.tasks.insert(id, held);
-        assert!(before.is_none(), "task {id} was submitted twice");
+        partition.tasks.insert(held);
         self.open.touched.push(id);
         self.open.batch.records.push(record);
         self.index(now, id, None);
@@ -152,16 +155,18 @@ impl Machine {
     }
 
     /// A task's place in memory, counted.
-    pub(super) fn hold(&mut self, task: Task) -> Box<Held> {
+    pub(super) fn hold(&mut self, mut task: Task) -> Held {
         self.live_tasks += 1;
         self.live_bytes += task.input.resident_bytes();
         let lane = self.agents.lane(&task.agent, &task.tenant);
-        let key = self.agents.retain_key(&task.tenant, task.fairness_key.as_ref());
-        Box::new(Held::new(task, lane, key))
+        let key = self.agents.retain_key(lane, task.fairness_key());
+        let (agent, tenant) = self.agents.names(lane);
+        task.share_names(agent, tenant);
+        Held::new(task, lane, key)
     }
 
     fn remember_key(&mut self, task: &Task) {
-        let Some(key) = task.key else { return };
+        let Some(key) = task.key() else { return };
         let row = KeyRow {
             partition: task.id.partition(),
             hash: key.hash,
@@ -175,8 +180,7 @@ impl Machine {
         self.keys_len += 1;
         self.put_key(row);
         let partition = self.partition_mut(task.id.partition()).expect("checked before");
-        let before = partition.keys.insert(key.hash, row);
-        assert!(before.is_none(), "a key made two tasks");
+        partition.keys.insert(row);
     }
 
     /// Starts or stops the clock after which a key is forgotten.
@@ -187,12 +191,10 @@ impl Machine {
         expires_at: Option<Millis>,
     ) {
         let state = self.partition_mut(partition).expect("its partition is held");
-        let Some(row) = state.keys.get_mut(&hash) else { return };
-        row.expires_at = expires_at;
-        let row = *row;
+        let Some(row) = state.keys.set_expiry(hash, expires_at) else { return };
         self.put_key(row);
         if let Some(at) = expires_at {
-            self.wall.insert(at.0, Timer::Key(partition, hash));
+            self.wall.insert(at.0, Timer::key(partition, hash));
         }
     }
 

@@ -153,13 +153,14 @@ impl Shard {
         }
     }
 
-    fn release(&mut self, now: Now, gated: Vec<Gated>) {
-        for gated in gated {
+    fn release(&mut self, now: Now, mut gated: Vec<Gated>) {
+        for gated in gated.drain(..) {
             match gated {
                 Gated::Effect(effect) => self.push_released(effect),
                 Gated::Echo { task, fence } => self.machine.finish_echo(now, task, fence),
             }
         }
+        self.machine.give_back(gated);
     }
 
     /// Beat two: what came in, decided one by one. Every ring has the same bound of its own, so

@@ -129,7 +129,7 @@ pub(super) fn bounds(
     for id in partitions {
         let Some(partition) = machine.partition(*id) else { continue };
         for held in partition.tasks.values() {
-            slots += usize::from(held.slot.is_some());
+            slots += usize::from(held.slot().is_some());
             let is_running = held.task.state == State::Running;
             if held.is_counted != is_running {
                 return Err(format!(
@@ -158,7 +158,7 @@ pub(super) fn order(store: &Store, record: &Record) -> Result<(), String> {
             && other.id.partition() == task.id.partition()
             && other.agent == task.agent
             && other.tenant == task.tenant
-            && other.fairness_key == task.fairness_key
+            && other.fairness_key() == task.fairness_key()
             && other.priority == task.priority
             && other.ready_seq < task.ready_seq
     };

@@ -71,8 +71,8 @@ impl Store {
             imaged.insert(id);
             let mine =
                 self.tasks.get(&id).ok_or(format!("an image of {id}, which has no events"))?;
-            let theirs = Task { lease: None, ..image.task.clone() };
-            if *mine != theirs {
+            let theirs = &image.task;
+            if mine != theirs {
                 return Err(format!(
                     "the image of {id} is not what its events give:\n{theirs:?}\n{mine:?}"
                 ));

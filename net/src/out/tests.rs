@@ -298,11 +298,11 @@ async fn large_payloads_are_named_by_their_hash() {
         let Outcome::Output { output } = harness.http(&server.url("/"), b"1").await else {
             panic!("no output");
         };
-        let no_engine::payload::Payload::Blob { hash, bytes_len, .. } = output else {
+        let no_engine::payload::Payload::Blob(blob) = output else {
             panic!("inline");
         };
-        assert_eq!(hash.0, *blake3::hash(body.as_bytes()).as_bytes());
-        assert_eq!(bytes_len as usize, body.len());
+        assert_eq!(blob.hash.0, *blake3::hash(body.as_bytes()).as_bytes());
+        assert_eq!(blob.bytes_len as usize, body.len());
     })
     .await;
 }

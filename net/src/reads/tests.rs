@@ -44,7 +44,7 @@ fn linked() -> (Reads, Vec<ReaderLink>) {
 }
 
 fn blob(hash: u8) -> Payload {
-    Payload::Blob { hash: Hash([hash; 32]), bytes_len: 5, bytes: None }
+    Payload::blob(Hash([hash; 32]), 5, None)
 }
 
 /// Polls `asked` with the reader served in between.

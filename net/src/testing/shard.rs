@@ -38,22 +38,24 @@ impl Shard {
 
     fn submit(&mut self, new: &NewTask, store: &mut Store) -> Result<Box<Task>, Refusal> {
         if let Some(key) = new.key {
-            let same = |task: &&Task| task.key.is_some_and(|known| known.hash == key.hash);
+            let same = |task: &&Task| task.key().is_some_and(|known| known.hash == key.hash);
             if let Some(first) = store.tasks.values().find(same) {
-                let is_same = first.key == Some(key);
+                let is_same = first.key() == Some(key);
                 return if is_same { Ok(first.clone().into()) } else { Err(Refusal::KeyReused) };
             }
         }
         let mut task = task_of(new);
-        if let Payload::Blob { hash, bytes: Some(bytes), .. } = &new.input {
-            store.blobs.insert(*hash, Arc::clone(bytes));
+        if let Payload::Blob(blob) = &new.input {
+            store.blobs.insert(blob.hash, blob.bytes.clone().expect("new ones come with bytes"));
             task.input = new.input.stored();
         }
         if *new.agent == *"echo" {
             task.state = State::Succeeded;
             task.attempt = Attempt(1);
-            task.output = Some(task.input.clone());
-            (task.started_at, task.ended_at) = (Some(AT), Some(AT));
+            task.change(|task| {
+                task.output = Some(task.input.clone());
+                (task.started_at, task.ended_at) = (Some(AT), Some(AT));
+            });
         }
         store.tasks.insert(task.id, task.clone());
         if *new.agent == *"work" {
@@ -137,7 +139,8 @@ impl Shard {
             Command::Resolve { reply, task, resolution } if is_live(store, task) => {
                 let found = store.tasks.get_mut(&task).expect("live");
                 if let Resolution::Done(result) = resolution {
-                    (found.state, found.output) = (State::Succeeded, Some(result));
+                    found.state = State::Succeeded;
+                    found.change(|task| task.output = Some(result));
                 }
                 self.reply(reply, answer(store, task));
             }
@@ -188,7 +191,8 @@ fn reported(holder: &Holder, report: &Report, store: &mut Store) -> Result<Repor
             return Ok(Reported::Extended { cancelled: false, expires_at });
         }
         Report::Complete { output } => {
-            (task.state, task.output) = (State::Succeeded, Some(output.clone()));
+            task.state = State::Succeeded;
+            task.change(|task| task.output = Some(output.clone()));
         }
         Report::Fail { error } => {
             (task.state, task.error) = (State::Failed, Some(Box::new(error.clone())));

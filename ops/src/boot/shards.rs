@@ -10,7 +10,7 @@ use no_engine::doorbell::Bell;
 use no_engine::event::Batch;
 use no_engine::id::ShardId;
 use no_engine::machine::{LastStop, Machine};
-use no_engine::port::{Ack, Clock as _, Load as _};
+use no_engine::port::{Ack, Clock as _};
 use no_engine::ring::{Receiver, Sender};
 use no_engine::shard::{Links, Pulse, Shard, run};
 use no_net::Registry;
@@ -144,14 +144,10 @@ fn part(
 fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), String>>) {
     let ShardPart { shard, mut machine, mut load, mut links, door, clock, .. } = part;
     pin(part.core);
-    for partition in partitions_of(shard, part.partitions, part.shards) {
-        match load.load(partition) {
-            Ok(state) => machine.load(clock.now(), partition, state, part.last_stop),
-            Err(error) => {
-                let _ = loaded.send(Err(error.to_string()));
-                return;
-            }
-        }
+    let partitions = partitions_of(shard, part.partitions, part.shards);
+    if let Err(error) = machine.load_all(clock.now(), &partitions, &mut load, part.last_stop) {
+        let _ = loaded.send(Err(error.to_string()));
+        return;
     }
     drop(load);
     let _ = loaded.send(Ok(()));

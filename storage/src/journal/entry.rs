@@ -96,11 +96,11 @@ fn write_records(out: &mut Vec<u8>, records: &[Record]) -> Result<(), Malformed>
     for run in runs.flat_map(|run| run.chunks(STRETCH_EVENTS_MAX)) {
         let mut named = Vec::new();
         for record in run {
-            let Some(Payload::Blob { hash, bytes, .. }) = record.event.payload() else { continue };
-            named.extend_from_slice(&hash.0);
-            if let Some(bytes) = bytes {
+            let Some(Payload::Blob(blob)) = record.event.payload() else { continue };
+            named.extend_from_slice(&blob.hash.0);
+            if let Some(bytes) = &blob.bytes {
                 entry(out, PAYLOAD, |out| {
-                    out.extend_from_slice(&hash.0);
+                    out.extend_from_slice(&blob.hash.0);
                     out.extend_from_slice(bytes);
                 });
             }
@@ -137,7 +137,7 @@ fn entry(out: &mut Vec<u8>, kind: u8, content: impl FnOnce(&mut Vec<u8>)) {
 /// The payloads that `batch` names without bringing their bytes, with whose they are.
 pub(crate) fn named_only(batch: &Batch) -> impl Iterator<Item = (TaskId, Hash)> {
     batch.records.iter().filter_map(|record| match record.event.payload() {
-        Some(Payload::Blob { hash, bytes: None, .. }) => Some((record.task, *hash)),
+        Some(Payload::Blob(blob)) if blob.bytes.is_none() => Some((record.task, blob.hash)),
         _ => None,
     })
 }
@@ -145,7 +145,7 @@ pub(crate) fn named_only(batch: &Batch) -> impl Iterator<Item = (TaskId, Hash)> 
 /// The payloads whose bytes `batch` brings.
 pub(crate) fn brought(batch: &Batch) -> impl Iterator<Item = Hash> {
     batch.records.iter().filter_map(|record| match record.event.payload() {
-        Some(Payload::Blob { hash, bytes: Some(_), .. }) => Some(*hash),
+        Some(Payload::Blob(blob)) if blob.bytes.is_some() => Some(blob.hash),
         _ => None,
     })
 }

@@ -110,27 +110,28 @@ pub(crate) fn records_of(text: &str, first: u32, task: &Joined) -> Result<Vec<Re
 
 fn event_of(text: &str, task: &Joined) -> Option<Event> {
     if text == r#""succeeded""# {
-        return Some(Event::Succeeded { output: task.output.clone()? });
+        return Some(Event::Succeeded { output: task.output()?.clone() });
     }
     if !text.starts_with(r#"{"submitted""#) {
         return serde_json::from_str(text).ok();
     }
     let Read::Submitted(submitted) = serde_json::from_str(text).ok()?;
     let Submitted { priority, timeout_ms, max_attempts, ready_seq, budget, asked } = submitted;
+    let tags = (!task.tags().is_empty()).then(|| Arc::from(task.tags()));
     let new = NewTask {
         id: task.id,
         agent: Arc::clone(&task.agent),
         tenant: Arc::clone(&task.tenant),
         input: task.input.clone(),
         priority,
-        fairness_key: task.fairness_key.clone(),
-        tags: task.tags.clone(),
+        fairness_key: task.fairness_key().cloned(),
+        tags,
         run_at: asked.run_at,
         timeout_ms: asked.timeout_ms,
         deadline: asked.deadline,
         max_attempts: asked.max_attempts,
         budget: asked.budget,
-        key: task.key,
+        key: task.key(),
     };
     Some(Event::Submitted { new: Box::new(new), timeout_ms, max_attempts, budget, ready_seq })
 }
@@ -154,7 +155,7 @@ fn v1_event_of(kind: &str, data: Option<Event>, joined: &Joined) -> Option<Event
     let mut event = match data {
         Some(event) => event,
         None => match kind {
-            "succeeded" => Event::Succeeded { output: joined.output.clone()? },
+            "succeeded" => Event::Succeeded { output: joined.output()?.clone() },
             "woken" => Event::Woken,
             "cancelled" => Event::Cancelled,
             "removed" => Event::Removed,

@@ -7,7 +7,7 @@ use super::{Cell, Cells, Names, Row, Unpack, json_cell, pack};
 use crate::error::Malformed;
 use no_engine::id::{Attempt, Fence, TaskId};
 use no_engine::payload::{Hash, Payload};
-use no_engine::task::{Key, State, Task, TaskError, Usage};
+use no_engine::task::{Key, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -84,20 +84,20 @@ pub(crate) const V1_TASK_COLUMNS: [&str; OWN + REST.len()] = {
 
 /// A task's cells, in the order of [`TASK_COLUMNS`]. The lease is soft and not among them.
 pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 13], Malformed> {
-    let tags = task.tags.as_ref();
+    let tags = (!task.tags().is_empty()).then(|| task.tags());
     let run = task.run.as_deref();
     Ok([
         Cell::Bytes16(task.id.to_bytes()),
         Cell::small(task.id.partition().0),
         Cell::text(&task.agent),
         Cell::text(&task.tenant),
-        Cell::text_or_null(task.fairness_key.as_deref()),
-        tags.map_or(Ok(Cell::Null), |tags| json_cell(tags, TABLE, "tags"))?,
+        Cell::text_or_null(task.fairness_key().map(|key| &**key)),
+        tags.map_or(Ok(Cell::Null), |tags| json_cell(&tags, TABLE, "tags"))?,
         Cell::bits(task.created_at.0),
         text_of(Some(&task.input)),
         Cell::text(task.state.name()),
-        Cell::bits_or_null(task.ended_at.map(|at| at.0)),
-        text_of(task.output.as_ref()),
+        Cell::bits_or_null(task.ended_at().map(|at| at.0)),
+        text_of(task.output()),
         run.map_or(Ok(Cell::Null), |run| json_cell(run, TABLE, "run"))?,
         Cell::Bytes(Cow::Owned(rest_of(task)?)),
     ])
@@ -106,18 +106,19 @@ pub(crate) fn task_cells(task: &Task) -> Result<[Cell<'_>; 13], Malformed> {
 /// The cells of [`REST`], packed.
 fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
     let [input_hash, input_len] = name_of(Some(&task.input));
-    let [output_hash, output_len] = name_of(task.output.as_ref());
+    let [output_hash, output_len] = name_of(task.output());
     let error = task.error.as_deref();
     let waiting = task.waiting.as_deref();
-    let budget = (task.budget != Default::default()).then_some(&task.budget);
-    let usage = &task.usage;
+    let budget = task.budget();
+    let has_budget = budget != Default::default();
+    let usage = task.usage();
     let cells: [Cell<'_>; REST.len()] = [
         input_hash,
         input_len,
         output_hash,
         output_len,
-        task.key.map_or(Cell::Null, |key| Cell::Bytes16(key.hash.to_be_bytes())),
-        Cell::bits_or_null(task.key.map(|key| key.fingerprint)),
+        task.key().map_or(Cell::Null, |key| Cell::Bytes16(key.hash.to_be_bytes())),
+        Cell::bits_or_null(task.key().map(|key| key.fingerprint)),
         Cell::small(task.priority),
         Cell::small(task.attempt.0),
         Cell::small(task.max_attempts),
@@ -126,8 +127,8 @@ fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
         error.map_or(Cell::Null, |error| Cell::small(u8::from(error.retryable))),
         waiting.map_or(Ok(Cell::Null), |waiting| json_cell(waiting, TABLE, "waiting"))?,
         Cell::bits(task.run_at.0),
-        Cell::bits_or_null(task.started_at.map(|at| at.0)),
-        Cell::bits_or_null(task.deadline.map(|at| at.0)),
+        Cell::bits_or_null(task.started_at().map(|at| at.0)),
+        Cell::bits_or_null(task.deadline().map(|at| at.0)),
         Cell::bits(task.timeout_ms),
         Cell::small(task.failures),
         Cell::small(task.crashes),
@@ -135,8 +136,8 @@ fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
         Cell::bits(task.ready_seq),
         Cell::bits(task.ready_at.0),
         Cell::small(task.events),
-        Cell::bits(task.events_bytes),
-        budget.map_or(Ok(Cell::Null), |budget| json_cell(budget, TABLE, "budget"))?,
+        Cell::small(task.events_bytes),
+        if has_budget { json_cell(&budget, TABLE, "budget")? } else { Cell::Null },
         Cell::small(usage.iterations),
         Cell::bits(usage.input_tokens),
         Cell::bits(usage.output_tokens),
@@ -186,7 +187,7 @@ pub(crate) fn v1_task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malf
     let ended_at = cells.bits_or_null()?.map(Millis);
     let output_text = cells.text_or_null()?;
     // The fields below stand in the order of the columns: each takes the next.
-    Ok(Task {
+    Ok(Task::from(TaskParts {
         id,
         agent,
         tenant,
@@ -214,12 +215,11 @@ pub(crate) fn v1_task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malf
         ready_seq: cells.bits()?,
         ready_at: Millis(cells.bits()?),
         events: cells.small()?,
-        events_bytes: cells.bits()?,
+        events_bytes: u32::try_from(cells.bits()?).unwrap_or(u32::MAX),
         budget: cells.json_or_null()?.unwrap_or_default(),
         usage: usage_of(cells)?,
         steps: cells.small()?,
-        lease: None,
-    })
+    }))
 }
 
 fn key_of(cells: &mut Cells<'_, impl Row>) -> Result<Option<Key>, Malformed> {
@@ -258,15 +258,15 @@ fn usage_of(cells: &mut Cells<'_, impl Row>) -> Result<Usage, Malformed> {
 fn text_of(payload: Option<&Payload>) -> Cell<'_> {
     match payload {
         Some(Payload::Inline(bytes)) => Cell::Text(Cow::Borrowed(bytes)),
-        None | Some(Payload::Blob { .. }) => Cell::Null,
+        None | Some(Payload::Blob(_)) => Cell::Null,
     }
 }
 
 /// Hash and length of a large payload.
 fn name_of(payload: Option<&Payload>) -> [Cell<'_>; 2] {
     match payload {
-        Some(Payload::Blob { hash, bytes_len, .. }) => {
-            [Cell::Bytes(Cow::Borrowed(&hash.0)), Cell::small(*bytes_len)]
+        Some(Payload::Blob(blob)) => {
+            [Cell::Bytes(Cow::Borrowed(&blob.hash.0)), Cell::small(blob.bytes_len)]
         }
         None | Some(Payload::Inline(_)) => [Cell::Null, Cell::Null],
     }
@@ -281,9 +281,7 @@ fn payload_of(
     match (text, hash, cells.small_or_null()?) {
         (None, None, None) => Ok(None),
         (Some(text), None, None) => Ok(Some(Payload::Inline(Arc::from(text.as_bytes())))),
-        (None, Some(hash), Some(bytes_len)) => {
-            Ok(Some(Payload::Blob { hash, bytes_len, bytes: None }))
-        }
+        (None, Some(hash), Some(bytes_len)) => Ok(Some(Payload::blob(hash, bytes_len, None))),
         _ => Err(cells.malformed()),
     }
 }

@@ -1,36 +1,36 @@
 //! Loading at start: the open tasks (live ones and dead letters), keys and agents of a shard's
-//! file.
-//!
-//! The first call reads the open tasks of all partitions in one walk along the index and puts them
-//! in a box for each, as neighbours in the file are of all partitions: 64 walks would read each
-//! page 64 times. A partition that is asked for again is read on its own.
+//! file, each handed over as it is read: neighbours in the file are of all partitions, and nothing
+//! of them is kept here. Tasks are read by a thread of their own while the shard's own puts those
+//! before them in their places: each is about half of the work, and at start cores are idle.
 
 use crate::error::{Error, Malformed, Result};
 use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
 use crate::sqlite::schema::{self, OPEN};
-use no_engine::event::AgentRow;
+use no_engine::event::{AgentRow, KeyRow};
 use no_engine::id::PartitionId;
-use no_engine::port::{Load, Loaded};
+use no_engine::port::Load;
 use no_engine::task::Task;
 use rusqlite::Connection;
-use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::mpsc;
+
+/// Tasks handed from the reading thread to the shard's at a time.
+const PIECE_TASKS: usize = 256;
+/// Pieces that may wait between them.
+const PIECES_WAITING: usize = 16;
 
 /// Reads what one shard needs to start. Its connection ends with it.
 pub struct SqliteLoad {
     db: Connection,
     path: PathBuf,
     names: Names,
-    /// Partitions that the file holds.
-    partitions: usize,
-    /// Read and not asked for yet; `None` before the first walk.
-    boxes: Option<BTreeMap<PartitionId, Vec<Task>>>,
 }
 
 impl SqliteLoad {
-    pub(crate) fn new(path: PathBuf, partitions: usize) -> Result<SqliteLoad> {
+    pub(crate) fn new(path: PathBuf) -> Result<SqliteLoad> {
         let db = schema::open_reader(&path)?;
-        Ok(SqliteLoad { db, path, names: Names::default(), partitions, boxes: None })
+        Ok(SqliteLoad { db, path, names: Names::default() })
     }
 
     fn of_sqlite(&self, source: rusqlite::Error) -> Error {
@@ -44,76 +44,113 @@ impl SqliteLoad {
         Ok(count.map_err(|source| self.of_sqlite(source))? as usize)
     }
 
-    /// Hands each open task to `take`.
-    fn walk(&mut self, mut take: impl FnMut(Task)) -> Result<()> {
+    /// Hands the open tasks to `take` in pieces, in one walk along the index; until it has enough.
+    fn walk_tasks(&mut self, mut take: impl FnMut(Vec<Task>) -> ControlFlow<()>) -> Result<()> {
         let columns = TASK_COLUMNS.join(",");
         let sql = format!("SELECT {columns} FROM tasks INDEXED BY tasks_open WHERE {OPEN}");
         let of_sqlite = |source| Error::of_sqlite(&self.path, source);
         let mut statement = self.db.prepare(&sql).map_err(of_sqlite)?;
         let mut rows = statement.query([]).map_err(of_sqlite)?;
+        let mut piece = Vec::with_capacity(PIECE_TASKS);
         while let Some(row) = rows.next().map_err(of_sqlite)? {
             let task = rows::task_of(row, &mut self.names);
-            take(task.map_err(|malformed| Error::of_row(&self.path, malformed))?);
+            piece.push(task.map_err(|malformed| Error::of_row(&self.path, malformed))?);
+            if PIECE_TASKS <= piece.len()
+                && take(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_TASKS))).is_break()
+            {
+                return Ok(());
+            }
         }
+        let _ = take(piece);
         Ok(())
     }
 
-    fn tasks(&mut self, partition: PartitionId) -> Result<Vec<Task>> {
-        if let Some(boxes) = &mut self.boxes {
-            if let Some(tasks) = boxes.remove(&partition) {
-                return Ok(tasks);
-            }
-            let mut tasks = Vec::new();
-            self.walk(|task| tasks.extend((task.id.partition() == partition).then_some(task)))?;
-            return Ok(tasks);
-        }
-        // Tasks are large, so growing a box step by step would copy them about.
-        let share = self.count()? / self.partitions;
-        let room = share + share / 8;
-        let mut boxes: BTreeMap<PartitionId, Vec<Task>> = BTreeMap::new();
-        self.walk(|task| {
-            let tasks = boxes.entry(task.id.partition());
-            tasks.or_insert_with(|| Vec::with_capacity(room)).push(task);
-        })?;
-        let tasks = boxes.remove(&partition).unwrap_or_default();
-        self.boxes = Some(boxes);
-        Ok(tasks)
+    /// Hands each key to `take`.
+    fn walk_keys(&self, mut take: impl FnMut(KeyRow)) -> Result<()> {
+        let columns = KEY_COLUMNS.join(",");
+        self.each(&format!("SELECT {columns} FROM keys"), |row| {
+            take(rows::key_of(row)?);
+            Ok(())
+        })
     }
 
-    /// All rows that `sql` gives, each made a value by `read`.
-    fn all<T>(
+    /// Hands every row that `sql` gives to `read`.
+    fn each(
         &self,
         sql: &str,
-        parameters: impl rusqlite::Params,
-        mut read: impl FnMut(&rusqlite::Row<'_>) -> std::result::Result<T, Malformed>,
-    ) -> Result<Vec<T>> {
+        mut read: impl FnMut(&rusqlite::Row<'_>) -> std::result::Result<(), Malformed>,
+    ) -> Result<()> {
         let mut statement = self.db.prepare(sql).map_err(|source| self.of_sqlite(source))?;
-        let mut rows = statement.query(parameters).map_err(|source| self.of_sqlite(source))?;
-        let mut values = Vec::new();
+        let mut rows = statement.query([]).map_err(|source| self.of_sqlite(source))?;
         while let Some(row) = rows.next().map_err(|source| self.of_sqlite(source))? {
-            values.push(read(row).map_err(|malformed| Error::of_row(&self.path, malformed))?);
+            read(row).map_err(|malformed| Error::of_row(&self.path, malformed))?;
         }
-        Ok(values)
+        Ok(())
     }
 }
 
+/// Whether a row is of a partition that was asked for. A shard asks for all that its file has.
+fn is_asked(partitions: &[PartitionId], id: PartitionId) -> bool {
+    partitions.binary_search(&id).is_ok()
+}
+
+fn failed(error: &Error) -> no_engine::Error {
+    no_engine::Error::LoadFailed { why: error.to_string() }
+}
+
 impl Load for SqliteLoad {
-    fn load(&mut self, partition: PartitionId) -> no_engine::Result<Loaded> {
-        let failed =
-            |error: Error| no_engine::Error::LoadFailed { partition, why: error.to_string() };
-        let tasks = self.tasks(partition).map_err(failed)?;
-        let columns = KEY_COLUMNS.join(",");
-        let sql = format!("SELECT {columns} FROM keys WHERE partition = ?1");
-        let keys = self.all(&sql, [partition.0], |row| rows::key_of(row)).map_err(failed)?;
-        Ok(Loaded { tasks, keys })
+    fn tasks_len(&mut self) -> no_engine::Result<usize> {
+        self.count().map_err(|error| failed(&error))
+    }
+
+    fn tasks(
+        &mut self,
+        partitions: &[PartitionId],
+        take: &mut dyn FnMut(Task),
+    ) -> no_engine::Result<()> {
+        assert!(partitions.is_sorted());
+        let (send, pieces) = mpsc::sync_channel(PIECES_WAITING);
+        let walked = std::thread::scope(|scope| {
+            // The end of the walk must end the channel: the sender moves in and goes with it.
+            let walker = scope.spawn(move || {
+                self.walk_tasks(|piece| match send.send(piece) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                })
+            });
+            for task in pieces.iter().flatten() {
+                if is_asked(partitions, task.id.partition()) {
+                    take(task);
+                }
+            }
+            walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        walked.map_err(|error| failed(&error))
+    }
+
+    fn keys(
+        &mut self,
+        partitions: &[PartitionId],
+        take: &mut dyn FnMut(KeyRow),
+    ) -> no_engine::Result<()> {
+        assert!(partitions.is_sorted());
+        let walked = self.walk_keys(|row| {
+            if is_asked(partitions, row.partition) {
+                take(row);
+            }
+        });
+        walked.map_err(|error| failed(&error))
     }
 
     fn agents(&mut self) -> no_engine::Result<Vec<AgentRow>> {
         let columns = AGENT_COLUMNS.join(",");
         let sql = format!("SELECT {columns} FROM agents ORDER BY name");
-        let mut names = Names::default();
-        self.all(&sql, [], |row| rows::agent_of(row, &mut names)).map_err(|error| {
-            no_engine::Error::LoadFailed { partition: PartitionId(0), why: error.to_string() }
-        })
+        let (mut names, mut agents) = (Names::default(), Vec::new());
+        let read = self.each(&sql, |row| {
+            agents.push(rows::agent_of(row, &mut names)?);
+            Ok(())
+        });
+        read.map_err(|error| failed(&error))?;
+        Ok(agents)
     }
 }

@@ -201,8 +201,7 @@ impl Store {
     /// # Errors
     /// Those of opening a file.
     pub fn loader(&self, shard: ShardId) -> Result<SqliteLoad> {
-        let partitions = usize::from(self.partitions.div_ceil(self.shards()));
-        SqliteLoad::new(self.paths[usize::from(shard.0)].clone(), partitions)
+        SqliteLoad::new(self.paths[usize::from(shard.0)].clone())
     }
 
     /// A reader over all shards, for one thread.

@@ -206,8 +206,9 @@ fn the_store_of_version_1_opens_for_ever() {
     let mut stored = expected.records;
     for (record, image) in stored.iter_mut().filter(|record| record.n == 1).zip(&expected.tasks) {
         let Event::Submitted { new, .. } = Arc::make_mut(&mut record.event) else { continue };
-        (new.fairness_key, new.tags) = (image.task.fairness_key.clone(), image.task.tags.clone());
-        new.key = image.task.key;
+        let tags = image.task.tags();
+        new.tags = (!tags.is_empty()).then(|| Arc::from(tags));
+        (new.fairness_key, new.key) = (image.task.fairness_key().cloned(), image.task.key());
     }
     assert_eq!(records, stored);
 }
@@ -240,21 +241,23 @@ fn fixture_content() -> Batch {
         match end {
             Some(end) => batch.records.push(samples::next(&mut task, end)),
             None => {
-                (task.state, task.tags) = (State::Waiting, Some(Arc::from(["a".into()])));
-                (task.fairness_key, task.steps) = (Some("k".into()), 2);
-                task.key = Some(Key { hash: 1 << 90, fingerprint: u64::MAX });
-                task.budget = Budget { max_iterations: Some(9) };
-                task.usage = Usage { iterations: 1, input_tokens: 2, ..Usage::default() };
+                task.change(|task| {
+                    (task.state, task.tags) = (State::Waiting, Some(Arc::from(["a".into()])));
+                    (task.fairness_key, task.steps) = (Some("k".into()), 2);
+                    task.key = Some(Key { hash: 1 << 90, fingerprint: u64::MAX });
+                    task.budget = Budget { max_iterations: Some(9) };
+                    task.usage = Usage { iterations: 1, input_tokens: 2, ..Usage::default() };
+                    (task.deadline, task.attempt) = (Some(Millis(u64::MAX)), Attempt(1));
+                });
                 let (name, until) = (Some("t".into()), Some(Millis(9)));
                 let waiting = Waiting { reason: WaitReason::Timer, name, until };
                 task.waiting = Some(Box::new(waiting.clone()));
                 let run = LoopState {
-                    calls: vec![u64::MAX],
+                    calls: vec![u64::MAX].into(),
                     model_step: Step(1),
                     ..LoopState::default()
                 };
                 task.run = Some(Box::new(run));
-                (task.deadline, task.attempt) = (Some(Millis(u64::MAX)), Attempt(1));
                 let event = Event::Waited { waiting: Box::new(waiting) };
                 batch.records.push(samples::next(&mut task, event));
                 let event = Event::Interrupted { crashes: 1, fence: Fence(2) };

@@ -196,7 +196,7 @@ fn a_long_history_goes_in_slices() {
     records.extend((0..2_998).map(|_| next(&mut task, Event::Woken)));
     records.push(next(&mut task, Event::Cancelled));
     commit(&mut journal, samples::batch(1, records, &[(&task, true)]));
-    let late = Millis(task.ended_at.expect("it ended").0 + 1_000);
+    let late = Millis(task.ended_at().expect("it ended").0 + 1_000);
     // The first 64 stand in the task's row, then 64 in each row: a piece removes 1,024.
     let rows = (3_000_i64 - 64).div_euclid(64) + 1;
     for left in [rows - 16, rows - 32] {
@@ -356,8 +356,10 @@ proptest! {
                 let fixed = (task.id, header.created_at, header.events);
                 (task.id, task.created_at, task.events) = fixed;
                 (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
-                (task.fairness_key, task.tags, task.key) = (None, None, None);
-                (task.input, task.output) = (task.input.stored(), None);
+                task.change(|task| {
+                    (task.fairness_key, task.tags, task.key) = (None, None, None);
+                    (task.input, task.output) = (task.input.stored(), None);
+                });
                 batches.push_back(samples::batch(0, vec![record.clone()], &[(&task, false)]));
                 records.push(record);
                 header.events = task.events;

@@ -18,7 +18,7 @@ fn filled(dir: &Path) -> (Store, BTreeMap<TaskId, Task>) {
             records.push(next(&mut task, dead_lettered()));
         }
         if i % 7 == 0 {
-            task.tags = Some(Arc::from(["red".into(), "blue".into()]));
+            task.change(|task| task.tags = Some(Arc::from(["red".into(), "blue".into()])));
         }
         let own = no_engine::control::placement(task.id.partition(), PARTITIONS_FEW, 3);
         let batch = samples::batch(i, records, &[(&task, true)]);
@@ -62,7 +62,7 @@ fn lists_are_newest_first_over_all_files_whatever_the_page() {
         let queued = Filter { state: Some(State::Queued), ..Filter::default() };
         check(&store, &tasks, &queued, limit, |task| task.state == State::Queued);
         let red = Filter { tag: Some("red".into()), ..Filter::default() };
-        check(&store, &tasks, &red, limit, |task| task.tags.is_some());
+        check(&store, &tasks, &red, limit, |task| !task.tags().is_empty());
         let done = Filter { state: Some(State::Succeeded), ..Filter::default() };
         check(&store, &tasks, &done, limit, |_| false);
         let other = Filter { tenant: Some("other".into()), ..Filter::default() };

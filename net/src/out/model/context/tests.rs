@@ -141,7 +141,7 @@ fn play(iterations: &[Iteration], bytes_max: usize) -> Vec<Vec<u8>> {
         let mut came = vec![Message::Assistant(output)];
         for &k in &iteration.order {
             let result = if iteration.has_blob && k == 0 {
-                Payload::Blob { hash: Hash([7; 32]), bytes_len: 5, bytes: None }
+                Payload::blob(Hash([7; 32]), 5, None)
             } else {
                 Payload::inline(format!("[{i}, {k}]").as_bytes())
             };
