@@ -3,7 +3,7 @@
 use crate::agents::Registry;
 use crate::api;
 use crate::core::{Core, Phase, PhaseReceiver, Verify};
-use crate::cost::Costs;
+use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
@@ -194,9 +194,11 @@ impl NetCore {
             bell: self.bell,
         };
         let phase = self.ordered.phase.clone();
+        let ringing = core.costs.always(Layer::Ring, core.shards.ring_always());
         tokio::select! {
             served = serve(listener, Rc::new(self.router), limits, phase) => served,
             pumped = pump.run() => pumped,
+            () = ringing => Ok(()),
             () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
         }
     }

@@ -291,10 +291,7 @@ struct LocalExecutor(Rc<Costs>);
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         let costs = Rc::clone(&self.0);
-        tokio::task::spawn_local(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| costs.poll(Layer::Net, || future.as_mut().poll(cx))).await
-        });
+        tokio::task::spawn_local(async move { costs.always(Layer::Net, future).await });
     }
 }
 
