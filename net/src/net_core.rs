@@ -1,5 +1,6 @@
 //! One net core, put together: what ops hands in, what it gets back, and the run to the end.
 
+use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::api;
 use crate::core::{Core, Phase, PhaseReceiver, Verify};
@@ -126,6 +127,7 @@ impl NetCore {
             reads: parts.reads,
             agents: parts.agents,
             deltas: Rc::default(),
+            admission: Rc::new(Admission::new(Arc::clone(&parts.stats))),
             costs: Rc::new(Costs::new(Arc::clone(&parts.stats))),
             stats: parts.stats,
             intake: Cell::new(intake),
