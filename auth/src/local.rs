@@ -275,7 +275,7 @@ mod tests {
         let path = key.ensure_admin_token(data.path(), NOW_S).expect("written");
         let token = fs::read_to_string(&path).expect("there");
         let principal = Verifier::new(key.key_set()).verify(&token, NOW_S).expect("accepted");
-        assert_eq!(principal.roles, [Role::Admin]);
+        assert_eq!(*principal.roles, [Role::Admin]);
         assert_eq!((mode(&path), mode(&data.path().join(KEY_FILE))), (0o600, 0o600));
 
         let again = LocalKey::open_or_create(data.path()).expect("read");

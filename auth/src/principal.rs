@@ -14,7 +14,7 @@ pub struct Principal {
     /// Whose tasks they see; another tenant's do not exist for them.
     pub tenant: Arc<str>,
     /// Their roles; never more than there are.
-    pub roles: Vec<Role>,
+    pub roles: Arc<[Role]>,
 }
 
 impl Principal {
@@ -24,7 +24,7 @@ impl Principal {
         Principal {
             subject: "anonymous".into(),
             tenant: TENANT_DEFAULT.into(),
-            roles: vec![Role::Admin],
+            roles: [Role::Admin].into(),
         }
     }
 
@@ -42,11 +42,11 @@ mod tests {
     #[test]
     fn roles_add_up() {
         let mut principal = Principal::unchecked();
-        principal.roles = vec![Role::Viewer, Role::Worker];
+        principal.roles = [Role::Viewer, Role::Worker].into();
         assert!(principal.may(Permission::TasksRead));
         assert!(principal.may(Permission::WorkerLease));
         assert!(!principal.may(Permission::TasksSubmit));
-        principal.roles.clear();
+        principal.roles = [].into();
         assert!(!principal.may(Permission::TasksRead));
     }
 }

@@ -36,13 +36,23 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`Full`] with the item.
     pub fn try_send(&mut self, item: T) -> Result<(), Full<T>> {
-        match self.ring.push(item) {
-            Ok(()) => {
-                self.bell.ring();
-                Ok(())
-            }
-            Err(rtrb::PushError::Full(item)) => Err(Full(item)),
-        }
+        self.try_push(item)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Queues `item` without a look at who sleeps; [`Sender::ring`] must follow, once for as many
+    /// items as there are.
+    ///
+    /// # Errors
+    /// [`Full`] with the item.
+    pub fn try_push(&mut self, item: T) -> Result<(), Full<T>> {
+        self.ring.push(item).map_err(|rtrb::PushError::Full(item)| Full(item))
+    }
+
+    /// Wakes the receiver if it is parked.
+    pub fn ring(&self) {
+        self.bell.ring();
     }
 
     /// Places that are free now; the receiver may free more at any time.

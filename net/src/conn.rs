@@ -35,6 +35,7 @@ pub struct ConnState {
     head_since: Cell<Option<u64>>,
     stalled_since: Cell<Option<u64>>,
     is_multiplexed: Cell<bool>,
+    is_operators: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -62,6 +63,7 @@ impl ConnState {
             head_since: Cell::new(Some(now)),
             stalled_since: Cell::new(None),
             is_multiplexed: Cell::new(false),
+            is_operators: Cell::new(false),
             order: Cell::new(Order::Go),
             waker: RefCell::new(None),
         })
@@ -71,6 +73,16 @@ impl ConnState {
     pub fn multiplexed(&self) {
         self.is_multiplexed.set(true);
         self.head_since.set(None);
+    }
+
+    /// Whether its last request was an operator's.
+    pub fn set_operators(&self, is_operators: bool) {
+        self.is_operators.set(is_operators);
+    }
+
+    /// Whether what comes next waits for its turn: a new request of anybody but an operator.
+    pub fn needs_turn(&self) -> bool {
+        self.in_flight.get() == 0 && !self.is_operators.get()
     }
 
     /// A request's head is complete; the connection is busy until the guard is dropped.

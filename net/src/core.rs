@@ -1,5 +1,6 @@
 //! What every handler of one net core works with, and the one way of asking a shard.
 
+use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
@@ -65,6 +66,8 @@ pub struct Core {
     pub deltas: Rc<Deltas>,
     /// Counts and latencies.
     pub stats: Arc<HttpStats>,
+    /// What new work must pass.
+    pub admission: Rc<Admission>,
     /// What requests cost.
     pub costs: Rc<Costs>,
     /// Whether new work is taken; kept by the server from what ops says.

@@ -11,6 +11,8 @@
 
 use crate::stats::HttpStats;
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -112,6 +114,12 @@ impl Costs {
         self.add(layer, took.saturating_sub(inner));
         self.inner_ns.set(Some(before + took));
         done
+    }
+
+    /// Awaits `work`, each of whose polls may be timed.
+    pub async fn always<F: Future>(&self, layer: Layer, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| self.poll(layer, || work.as_mut().poll(cx))).await
     }
 
     fn timed<T>(&self, layer: Layer, work: impl FnOnce() -> T) -> T {

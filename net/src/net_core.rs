@@ -1,9 +1,10 @@
 //! One net core, put together: what ops hands in, what it gets back, and the run to the end.
 
+use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::api;
 use crate::core::{Core, Phase, PhaseReceiver, Verify};
-use crate::cost::Costs;
+use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
@@ -126,6 +127,7 @@ impl NetCore {
             reads: parts.reads,
             agents: parts.agents,
             deltas: Rc::default(),
+            admission: Rc::new(Admission::new(Arc::clone(&parts.stats))),
             costs: Rc::new(Costs::new(Arc::clone(&parts.stats))),
             stats: parts.stats,
             intake: Cell::new(intake),
@@ -194,9 +196,11 @@ impl NetCore {
             bell: self.bell,
         };
         let phase = self.ordered.phase.clone();
+        let ringing = core.costs.always(Layer::Ring, core.shards.ring_always());
         tokio::select! {
             served = serve(listener, Rc::new(self.router), limits, phase) => served,
             pumped = pump.run() => pumped,
+            () = ringing => Ok(()),
             () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
         }
     }

@@ -102,8 +102,9 @@ impl Router {
     pub async fn serve(&self, parts: Parts, body: InBody) -> Response {
         let begun = Instant::now();
         let _in_flight = self.core.stats.begin();
-        let path = parts.uri.path().to_owned();
-        let (outcome, stats) = match self.find(&parts.method, &path) {
+        // Shares its bytes with the request's head: no copy for a path that only a problem shows.
+        let uri = parts.uri.clone();
+        let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
                 let outcome = self.call(route, parts, params, body).await;
                 (outcome, &route.stats)
@@ -111,7 +112,7 @@ impl Router {
             Err(problem) => (Err(problem), self.core.stats.unmatched()),
         };
         let response = outcome.unwrap_or_else(|problem| {
-            self.core.costs.part(Layer::Render, || problem.response(&path))
+            self.core.costs.part(Layer::Render, || problem.response(uri.path()))
         });
         stats.record(response.status().as_u16(), begun.elapsed());
         response

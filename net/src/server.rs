@@ -3,6 +3,8 @@
 //! One listener, HTTP/1.1 with keep-alive and pipelining or HTTP/2 by prior knowledge: the first
 //! bytes tell which. Everything here runs on the net core's one thread.
 
+use crate::admit::is_operators;
+use crate::admit::turns::{Place, Verdict};
 use crate::body::{InBody, OutBody};
 use crate::conn::{Coarse, ConnState, Io, Order, Patience};
 use crate::core::{Phase, PhaseReceiver};
@@ -19,7 +21,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,6 +64,8 @@ connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 9
 
 /// How HTTP/2 begins (RFC 9113, 3.4); no HTTP/1 method begins like this.
 const PREFACE: &[u8] = b"PRI ";
+/// Bytes of a first request that are looked at before it is read.
+const PEEK_BYTES: usize = 16;
 
 /// Bounds that a test or a configuration may set lower.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +100,10 @@ pub async fn serve(
     let open = Open::default();
     let sweep = sweep(Rc::clone(&clock), Rc::clone(&open), limits.patience);
     let sweep = AbortOnDrop(tokio::task::spawn_local(sweep));
+    let admission = Rc::clone(&router.core().admission);
+    // A task like those that ask for turns: so every one that is ready is looked at between passes.
+    let passes = async move { admission.turns.pass_always().await };
+    let passes = AbortOnDrop(tokio::task::spawn_local(passes));
     {
         let accepting = accept(&listener, &router, &limits, &clock, &open);
         tokio::select! {
@@ -107,7 +115,7 @@ pub async fn serve(
     drop(listener);
     let _ = phase.wait_for(|now| Phase::Stopping <= *now).await;
     finish(&open).await;
-    drop(sweep);
+    drop((sweep, passes));
     Ok(())
 }
 
@@ -194,6 +202,12 @@ async fn connection(
 ) {
     let Some(is_http2) = speaks_http2(&socket, &state).await else { return };
     let costs = Rc::clone(&router.core().costs);
+    let admission = Rc::clone(&router.core().admission);
+    let place = Rc::new(Place::default());
+    let turn = |cx: &Context<'_>| match state.needs_turn() {
+        true => admission.turns.poll_turn(&place, cx),
+        false => Poll::Ready(Verdict::Serve),
+    };
     let service = OurService { router, state: Rc::clone(&state) };
     let io = TokioIo::new(Io { socket, state: Rc::clone(&state) });
     if is_http2 {
@@ -211,7 +225,9 @@ async fn connection(
                 if order == Order::Finish && !std::mem::replace(&mut is_finishing, true) {
                     conn.as_mut().graceful_shutdown();
                 }
-                costs.poll(Layer::Net, || conn.as_mut().poll(cx))
+                let verdict = ready!(turn(cx));
+                let look = || admission.under(verdict, || conn.as_mut().poll(cx));
+                costs.poll(Layer::Net, look)
             }
         })
         .await;
@@ -229,7 +245,9 @@ async fn connection(
             if order == Order::Finish && !std::mem::replace(&mut is_finishing, true) {
                 Pin::new(&mut conn).graceful_shutdown();
             }
-            costs.poll(Layer::Net, || conn.poll_without_shutdown(cx)).map(Some)
+            let verdict = ready!(turn(cx));
+            let look = || admission.under(verdict, || conn.poll_without_shutdown(cx));
+            costs.poll(Layer::Net, look).map(Some)
         }
     });
     let Some(end) = end.await else { return };
@@ -262,7 +280,7 @@ async fn close(mut socket: TcpStream, end: hyper::Result<()>) {
 
 /// Looks at the first bytes without taking them; `None` when none come, or we are ordered to close.
 async fn speaks_http2(socket: &TcpStream, state: &ConnState) -> Option<bool> {
-    let mut first = [0_u8; PREFACE.len()];
+    let mut first = [0_u8; PEEK_BYTES];
     loop {
         let ordered = poll_fn(|cx| match state.poll_order(cx) {
             Order::Go => Poll::Pending,
@@ -276,8 +294,14 @@ async fn speaks_http2(socket: &TcpStream, state: &ConnState) -> Option<bool> {
         if len == 0 {
             return None;
         }
-        if len == PREFACE.len() || first[..len] != PREFACE[..len] {
-            return Some(first[..len] == *PREFACE);
+        let shared = len.min(PREFACE.len());
+        if first[..shared] != PREFACE[..shared] {
+            let path = first[..len].strip_prefix(b"GET ").unwrap_or_default();
+            state.set_operators(std::str::from_utf8(path).is_ok_and(is_operators));
+            return Some(false);
+        }
+        if shared == PREFACE.len() {
+            return Some(true);
         }
         // Less than four bytes that may yet become a preface; a peek does not wait for more.
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -291,10 +315,7 @@ struct LocalExecutor(Rc<Costs>);
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         let costs = Rc::clone(&self.0);
-        tokio::task::spawn_local(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| costs.poll(Layer::Net, || future.as_mut().poll(cx))).await
-        });
+        tokio::task::spawn_local(async move { costs.always(Layer::Net, future).await });
     }
 }
 
@@ -310,6 +331,7 @@ impl Service<hyper::Request<Incoming>> for OurService {
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let in_flight = self.state.begin();
+        self.state.set_operators(is_operators(request.uri().path()));
         let router = Rc::clone(&self.router);
         Box::pin(async move {
             let (parts, body) = request.into_parts();

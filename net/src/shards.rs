@@ -4,6 +4,10 @@
 //! A request that finds its lane full is refused, and that is the answer. What a shard has been
 //! promised (an outcome it ordered, the end of a wait that it holds) is kept here instead and sent
 //! by the pump once there is room; there is never more of it than calls and waits under way.
+//!
+//! Waking a shard that sleeps is a system call of 10 µs, so a push does not ring: the bells ring
+//! once for all that the connections looked at in one go have pushed, or for every
+//! [`PUSHES_PER_RING_MAX`]. The shard finds more at a time, and its batches are larger.
 
 use no_engine::command::Command;
 use no_engine::control;
@@ -11,7 +15,12 @@ use no_engine::id::{PartitionId, ShardId, TaskId};
 use no_engine::ring::{Full, Sender};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
 use tokio::sync::Notify;
+
+/// Pushes after which a shard's bell rings even while connections are still looked at.
+pub const PUSHES_PER_RING_MAX: u32 = 16;
 
 /// The two lanes to one shard.
 pub struct Lanes {
@@ -25,6 +34,8 @@ struct Link {
     lanes: RefCell<Lanes>,
     kept: RefCell<VecDeque<Command>>,
     full: Cell<u64>,
+    /// Pushes since the bell rang.
+    unrung: Cell<u32>,
 }
 
 /// All shards, as one net core reaches them.
@@ -33,6 +44,8 @@ pub struct Shards {
     partitions: u16,
     /// Rung when something is kept, as the pump may be asleep by then.
     has_kept: Notify,
+    /// Who rings the bells; woken by the first push since they rang.
+    ringer: RefCell<Option<Waker>>,
 }
 
 /// Why a command was not sent. It is dropped: whoever asked is told, and asks again.
@@ -56,8 +69,14 @@ impl Shards {
             lanes: RefCell::new(lanes),
             kept: RefCell::default(),
             full: Cell::new(0),
+            unrung: Cell::new(0),
         };
-        Shards { links: lanes.into_iter().map(link).collect(), partitions, has_kept: Notify::new() }
+        Shards {
+            links: lanes.into_iter().map(link).collect(),
+            partitions,
+            has_kept: Notify::new(),
+            ringer: RefCell::default(),
+        }
     }
 
     /// How many there are.
@@ -113,7 +132,7 @@ impl Shards {
     /// [`NotSent`].
     pub fn try_send(&self, shard: ShardId, command: Command) -> Result<(), NotSent> {
         let link = &self.links[usize::from(shard.0)];
-        match link.try_send(command) {
+        match self.push(link, command) {
             Ok(()) => Ok(()),
             Err(_) if link.lanes.borrow().normal.is_abandoned() => Err(NotSent::Gone),
             Err(_) => {
@@ -129,10 +148,42 @@ impl Shards {
         let mut kept = link.kept.borrow_mut();
         if !kept.is_empty() {
             kept.push_back(command);
-        } else if let Err(Full(command)) = link.try_send(command) {
+        } else if let Err(Full(command)) = self.push(link, command) {
             kept.push_back(command);
             self.has_kept.notify_one();
         }
+    }
+
+    fn push(&self, link: &Link, command: Command) -> Result<(), Full<Command>> {
+        link.try_push(command)?;
+        let unrung = link.unrung.get() + 1;
+        link.unrung.set(unrung);
+        if PUSHES_PER_RING_MAX <= unrung {
+            link.ring();
+        } else if unrung == 1
+            && let Some(waker) = self.ringer.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Rings the bells of all that was pushed to since the last time.
+    pub fn ring(&self) {
+        self.links.iter().filter(|link| 0 < link.unrung.get()).for_each(Link::ring);
+    }
+
+    /// Rings whenever something was pushed and the task that awaits this has its turn. For ever.
+    pub async fn ring_always(&self) {
+        poll_fn(|cx| {
+            let mut ringer = self.ringer.borrow_mut();
+            if !ringer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *ringer = Some(cx.waker().clone());
+            }
+            self.ring();
+            Poll::Pending
+        })
+        .await
     }
 
     /// Sends a call's outcome to the shard that ordered it. Never loses it.
@@ -157,7 +208,7 @@ impl Shards {
         for link in &self.links {
             let mut kept = link.kept.borrow_mut();
             while let Some(command) = kept.pop_front() {
-                if let Err(Full(command)) = link.try_send(command) {
+                if let Err(Full(command)) = self.push(link, command) {
                     if link.lanes.borrow().normal.is_abandoned() {
                         // Nobody will ever read it: the process is on its way out.
                         kept.clear();
@@ -174,15 +225,65 @@ impl Shards {
 }
 
 impl Link {
-    fn try_send(&self, command: Command) -> Result<(), Full<Command>> {
+    fn try_push(&self, command: Command) -> Result<(), Full<Command>> {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.normal.is_abandoned() {
             return Err(Full(command));
         }
         if command.is_reserved() {
-            lanes.reserved.try_send(command)
+            lanes.reserved.try_push(command)
         } else {
-            lanes.normal.try_send(command)
+            lanes.normal.try_push(command)
         }
+    }
+
+    /// Both lanes have the same reader, and so the same bell.
+    fn ring(&self) {
+        self.unrung.set(0);
+        self.lanes.borrow().normal.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use no_engine::doorbell::doorbell;
+    use no_engine::id::{NetId, ReplyTo, Token};
+    use no_engine::port::Wake;
+    use no_engine::ring::ring;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Wake for Counted {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_shard_is_woken_once_for_many_pushes() {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let (bell, sleeper) = doorbell(Box::new(Counted(Arc::clone(&wakes))));
+        let (normal, _commands) = ring(64, bell.clone());
+        let (reserved, _reserved) = ring(64, bell);
+        let shards = Shards::new(vec![Lanes { normal, reserved }], 1);
+        let push = |count: u32| {
+            for _ in 0..count {
+                let reply = ReplyTo { net: NetId(0), token: Token(0) };
+                assert_eq!(shards.try_send(ShardId(0), Command::Stats { reply }), Ok(()));
+            }
+        };
+        sleeper.announce();
+        push(3);
+        assert_eq!(wakes.load(Ordering::Relaxed), 0, "the bell has not rung yet");
+        shards.ring();
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        sleeper.announce();
+        shards.ring();
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "nothing new, no wake-up");
+        push(PUSHES_PER_RING_MAX);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2, "so many are not kept waiting");
     }
 }

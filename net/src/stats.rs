@@ -4,6 +4,7 @@
 //! One writer, the net core; read by whoever shows them. Relaxed loads and stores on the writer's
 //! side, so that a count costs no locked instruction. Latencies fall into buckets by powers of two.
 
+use crate::admit::{REFUSED, Refused};
 use crate::cost::CostStats;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +56,8 @@ pub struct HttpStats {
     in_flight: AtomicU64,
     connections: AtomicU64,
     connections_refused: AtomicU64,
+    refused: [AtomicU64; REFUSED.len()],
+    foretold_us: AtomicU64,
     /// What requests cost, by layer.
     pub cost: CostStats,
 }
@@ -116,6 +119,8 @@ impl Default for HttpStats {
             in_flight: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
+            refused: Default::default(),
+            foretold_us: AtomicU64::new(0),
             cost: CostStats::default(),
         }
     }
@@ -150,6 +155,26 @@ impl HttpStats {
 
     pub(crate) fn connection_refused(&self) {
         add(&self.connections_refused, 1);
+    }
+
+    pub(crate) fn refused(&self, why: Refused) {
+        add(&self.refused[why as usize], 1);
+    }
+
+    pub(crate) fn set_foretold_us(&self, us: u64) {
+        self.foretold_us.store(us, Ordering::Relaxed);
+    }
+
+    /// New work refused before anything was done for it, in the order of [`REFUSED`].
+    #[must_use]
+    pub fn refused_by_reason(&self) -> [u64; REFUSED.len()] {
+        std::array::from_fn(|i| self.refused[i].load(Ordering::Relaxed))
+    }
+
+    /// How long the last submission was foretold to wait for its shard, in µs.
+    #[must_use]
+    pub fn foretold_us(&self) -> u64 {
+        self.foretold_us.load(Ordering::Relaxed)
     }
 
     /// Copies of all routes' figures, those that no route took last.

@@ -112,7 +112,7 @@ pub(crate) struct World {
 /// Tokens are `tenant:role`, so that a test reads well; `bad` is refused.
 fn verify(bearer: &str, _: u64) -> Result<Principal, Denied> {
     let (tenant, role) = bearer.split_once(':').ok_or(Denied::Malformed)?;
-    let roles = vec![Role::of_name(role).ok_or(Denied::Claims)?];
+    let roles = [Role::of_name(role).ok_or(Denied::Claims)?].into();
     Ok(Principal { subject: "somebody".into(), tenant: tenant.into(), roles })
 }
 

@@ -115,6 +115,22 @@ pub const FAMILIES: &[Family] = &[
         "HTTP connections refused because there were too many.",
         |now, out| out.count(&[], now.http.connections_refused),
     ),
+    counter(
+        "no_admission_refused_total",
+        &["reason"],
+        "New work refused before anything was done for it.",
+        |now, out| {
+            for (why, count) in no_net::admit::REFUSED.into_iter().zip(now.http.refused) {
+                out.count(&[why.name()], count);
+            }
+        },
+    ),
+    gauge(
+        "no_admission_wait_seconds",
+        &[],
+        "How long the last submission was foretold to wait for its shard.",
+        |now, out| out.value(&[], now.http.foretold_us as f64 / 1e6),
+    ),
     gauge("no_agent_pool_size", &[], "Slots for running work.", |now, out| {
         out.count(&[], slots(now));
     }),

@@ -107,6 +107,10 @@ fn http(cores: &[Arc<stats::HttpStats>]) -> HttpStats {
         merged.in_flight += core.in_flight();
         merged.connections += core.connections();
         merged.connections_refused += core.connections_refused();
+        merged.foretold_us = merged.foretold_us.max(core.foretold_us());
+        for (sum, more) in merged.refused.iter_mut().zip(core.refused_by_reason()) {
+            *sum += more;
+        }
         for figures in core.figures() {
             match routes.get_mut(&(figures.pattern.clone(), figures.method.clone())) {
                 Some(sum) => add(sum, &figures),

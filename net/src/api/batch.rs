@@ -82,11 +82,16 @@ async fn send(core: &Core, tenant: &str, news: Vec<Result<NewTask, Problem>>) ->
             continue;
         }
         let submit = |reply| Command::Submit { reply, tasks, when };
-        asked.push((places, core.ask(ShardId(shard as u16), submit)));
+        let sent = core.admission.sent(places.len() as u64);
+        asked.push((places, core.ask(ShardId(shard as u16), submit), sent));
     }
-    for (places, asked) in asked {
+    for (places, asked, sent) in asked {
         match asked {
-            Ok(asked) => fill(core, tenant, &mut rows, &places, asked.answer().await).await,
+            Ok(asked) => {
+                let answer = asked.answer().await;
+                sent.answered();
+                fill(core, tenant, &mut rows, &places, answer).await;
+            }
             Err(problem) => fill_all(&mut rows, &places, &problem),
         }
     }

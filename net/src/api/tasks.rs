@@ -34,7 +34,10 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     let answer = if waits_at_once {
         asked.answer_within(&core.phase, wait_ms).await
     } else {
-        asked.answer().await
+        let sent = core.admission.sent(1);
+        let answer = asked.answer().await;
+        sent.answered();
+        answer
     };
     let mut task = match answer {
         // The key had made a task that has ended: the store has it.

@@ -17,6 +17,8 @@ async fn with_server<Fut: Future<Output = ()>>(
     let mut world = World::new(1);
     let router = Rc::get_mut(&mut world.router).expect("nobody else has it");
     router.mount(Method::GET, "/ping", Access::Open, handler(|_| async { Ok(pong()) }));
+    let live = handler(|_| async { Ok(pong()) });
+    router.mount(Method::GET, "/health/live", Access::Open, live);
     let slow = handler(|request| async move {
         let ms = request.param().parse().map_err(|_| Problem::task_unknown())?;
         tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -212,6 +214,83 @@ async fn a_drain_serves_what_is_open_and_finishes_what_is_under_way() {
         assert!(last.starts_with("HTTP/1.1 200") && last.contains("connection: close"), "{last}");
         drop(open);
         until(|| core.stats.connections() == 0).await;
+    })
+    .await;
+}
+
+/// One submission; the answer's head and body.
+async fn submit(socket: &mut TcpStream) -> String {
+    let body = r#"{"agent":"echo"}"#;
+    let len = body.len();
+    let head = format!(
+        "POST /v1/tasks HTTP/1.1\r\nauthorization: Bearer t:admin\r\ncontent-length: {len}\r\n"
+    );
+    socket.write_all(format!("{head}\r\n{body}").as_bytes()).await.expect("writes");
+    read_some(socket).await
+}
+
+async fn get(socket: &mut TcpStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("writes");
+    read_some(socket).await
+}
+
+async fn read_some(socket: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 4_096];
+    let len = socket.read(&mut bytes).await.expect("reads");
+    String::from_utf8_lossy(&bytes[..len]).into_owned()
+}
+
+#[tokio::test]
+async fn a_full_ring_refuses_new_work_and_health_answers() {
+    use no_engine::command::Command;
+    use no_engine::id::{NetId, PartitionId, ReplyTo, ShardId, TaskId, Token};
+    with_server(ServerLimits::default(), |addr, core, _world| async move {
+        let task = TaskId::new(0, 0, PartitionId(0));
+        let reply = ReplyTo { net: NetId(0), token: Token(0) };
+        while core.shards.try_send(ShardId(0), Command::Unwatch { reply, task }).is_ok() {}
+        let (mut client, mut probe) = (connect(addr).await, connect(addr).await);
+        for _ in 0..3 {
+            let refused = submit(&mut client).await;
+            assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+            assert!(refused.contains("\r\nretry-after: 1\r\n"), "{refused}");
+            assert!(refused.contains(r#""code":"queue_full""#), "{refused}");
+            let live = get(&mut probe, "/health/live").await;
+            assert!(live.starts_with("HTTP/1.1 200"), "{live}");
+        }
+        let refused = core.stats.refused_by_reason();
+        assert_eq!(refused[crate::admit::Refused::RingFull as usize], 3);
+        assert_eq!(refused.iter().sum::<u64>(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_at_once_all_have_their_turn() {
+    with_server(ServerLimits::default(), |addr, core, _world| async move {
+        let mut all = Vec::new();
+        for _ in 0..crate::admit::turns::TURNS_PER_PASS * 4 {
+            let mut socket = connect(addr).await;
+            socket.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+            all.push(socket);
+        }
+        for socket in &mut all {
+            assert!(read_some(socket).await.starts_with("HTTP/1.1 200"));
+        }
+        assert!(core.admission.turns.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn new_work_is_refused_from_a_standing_queue_and_the_rest_is_served() {
+    with_server(ServerLimits::default(), |addr, core, _world| async move {
+        let refused = core.admission.under(Verdict::Refuse, || crate::admit::new_tasks(&core));
+        let problem = refused.expect_err("refused");
+        assert_eq!(problem.code.retry_after_s(), Some(1));
+        assert!(core.admission.under(Verdict::Refuse, || crate::admit::leases(&core)).is_ok());
+        assert!(crate::admit::new_tasks(&core).is_ok(), "the verdict is of one look alone");
+        assert!(get(&mut connect(addr).await, "/ping").await.starts_with("HTTP/1.1 200"));
     })
     .await;
 }

@@ -19,6 +19,8 @@ pub(super) fn bind(config: &Config) -> Result<Vec<TcpListener>> {
     let addr = config.service.listen;
     // Without sharing first: so that another process on the address is noticed.
     let first = TcpListener::bind(addr).map_err(|error| refused(addr, error))?;
+    // The library asks for 128; past it a client's connect waits a second, a health check's too.
+    listen(&first, BACKLOG).map_err(|error| refused(addr, error.into()))?;
     if config.engine.net_cores == 1 {
         return Ok(vec![first]);
     }

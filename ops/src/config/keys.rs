@@ -154,7 +154,7 @@ pub const KEYS: &[Key] = &[
         Whole(0, 1_000_000),
         "0",
         &[],
-        "µs that an idle shard looks at its rings before it sleeps",
+        "µs that an idle shard looks at its rings before it sleeps; for cores of its own",
     ),
     works(
         "engine.retention",

@@ -32,6 +32,10 @@ pub struct HttpStats {
     pub connections: u64,
     /// Connections refused, as there were too many.
     pub connections_refused: u64,
+    /// New work refused at the edge, in the order of [`no_net::admit::REFUSED`].
+    pub refused: [u64; no_net::admit::REFUSED.len()],
+    /// The longest wait that a net core foretells, in µs.
+    pub foretold_us: u64,
 }
 
 /// What the access checks counted.

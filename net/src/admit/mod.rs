@@ -1,0 +1,202 @@
+//! Refusal before work: what a submission or a lease must pass before its body is read.
+//!
+//! A queue has a bound, and past it new work is refused, so that accepted work keeps its latency
+//! (DESIGN §6). There are two queues. Requests that came wait for the net core's time in [`turns`],
+//! and what was sent waits for its shard: [`wait`] foretells how long. The shard has bounds of its
+//! own (live tasks, bytes, keys) and refuses by them.
+
+pub mod codel;
+pub mod turns;
+pub mod wait;
+
+use crate::core::Core;
+use crate::problem::{Code, Problem};
+use crate::stats::HttpStats;
+use no_engine::command::Intake;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use turns::{Turns, Verdict};
+use wait::Wait;
+
+/// Why new work was refused before anything was done for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The disk is short of room.
+    DiskFull,
+    /// The node is stopping.
+    Draining,
+    /// Too many requests wait for an answer.
+    PendingFull,
+    /// The rings to the shards are full.
+    RingFull,
+    /// It would wait too long for its shard.
+    LongWait,
+    /// Requests have waited too long for the net core, for too long.
+    StandingQueue,
+}
+
+/// All reasons, in the order of [`HttpStats`]'s counts.
+pub const REFUSED: [Refused; 6] = [
+    Refused::DiskFull,
+    Refused::Draining,
+    Refused::PendingFull,
+    Refused::RingFull,
+    Refused::LongWait,
+    Refused::StandingQueue,
+];
+
+impl Refused {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Refused::DiskFull => "disk_full",
+            Refused::Draining => "draining",
+            Refused::PendingFull => "pending_full",
+            Refused::RingFull => "ring_full",
+            Refused::LongWait => "long_wait",
+            Refused::StandingQueue => "standing_queue",
+        }
+    }
+
+    fn problem(self) -> Problem {
+        match self {
+            Refused::DiskFull => Problem::new(Code::DiskFull, ""),
+            Refused::Draining => Problem::new(Code::Draining, ""),
+            Refused::PendingFull => Problem::new(Code::QueueFull, "too many requests are waiting"),
+            Refused::RingFull => Problem::new(Code::QueueFull, "the rings to the shards are full"),
+            Refused::LongWait => Problem::new(Code::QueueFull, "it would wait too long"),
+            Refused::StandingQueue => {
+                Problem::new(Code::QueueFull, "requests have waited too long for a while")
+            }
+        }
+    }
+}
+
+/// What one net core knows about its queues.
+pub struct Admission {
+    /// Who waits for the net core's time.
+    pub turns: Turns,
+    wait: RefCell<Wait>,
+    /// Of the connection that is looked at now.
+    verdict: Cell<Verdict>,
+    stats: Arc<HttpStats>,
+    start: Instant,
+}
+
+/// Tasks that were sent to a shard and whose being durable is awaited. Dropped, they are forgotten.
+pub struct Sent {
+    admission: Rc<Admission>,
+    tasks: u64,
+    since_us: u64,
+    is_answered: bool,
+}
+
+impl Admission {
+    /// With nothing waiting.
+    #[must_use]
+    pub fn new(stats: Arc<HttpStats>) -> Admission {
+        Admission {
+            turns: Turns::default(),
+            wait: RefCell::default(),
+            verdict: Cell::new(Verdict::Serve),
+            stats,
+            start: Instant::now(),
+        }
+    }
+
+    /// Does `work`, one look at a connection, under a verdict about what new work it brings.
+    pub fn under<T>(&self, verdict: Verdict, work: impl FnOnce() -> T) -> T {
+        self.verdict.set(verdict);
+        let done = work();
+        self.verdict.set(Verdict::Serve);
+        done
+    }
+
+    /// So many tasks were sent.
+    #[must_use]
+    pub fn sent(self: &Rc<Admission>, tasks: u64) -> Sent {
+        self.wait.borrow_mut().sent(tasks);
+        let since_us = self.now_us();
+        Sent { admission: Rc::clone(self), tasks, since_us, is_answered: false }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn refuse(&self, why: Refused) -> Problem {
+        self.stats.refused(why);
+        why.problem()
+    }
+}
+
+impl Sent {
+    /// The shard answered.
+    pub fn answered(mut self) {
+        let now_us = self.admission.now_us();
+        let waited_us = now_us.saturating_sub(self.since_us);
+        self.admission.wait.borrow_mut().answered(now_us, self.tasks, waited_us);
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.admission.wait.borrow_mut().gone(self.tasks);
+        }
+    }
+}
+
+/// Whether a request for this path is an operator's, which goes before all others.
+#[must_use]
+pub fn is_operators(path: &str) -> bool {
+    ["/health", "/metrics", "/admin"].iter().any(|ours| path.starts_with(ours))
+}
+
+/// Whether new tasks are taken.
+///
+/// # Errors
+/// 503 or 507, with `Retry-After`.
+pub fn new_tasks(core: &Core) -> Result<(), Problem> {
+    let why = match core.intake.get() {
+        Intake::Open => new_work(core),
+        Intake::DiskFull => Some(Refused::DiskFull),
+        Intake::Draining => Some(Refused::Draining),
+    };
+    why.map_or(Ok(()), |why| Err(core.admission.refuse(why)))
+}
+
+/// Whether tasks are leased: also while the disk is full, as what is done frees room in the end.
+///
+/// # Errors
+/// 503, with `Retry-After`.
+pub fn leases(core: &Core) -> Result<(), Problem> {
+    let why = match core.intake.get() {
+        Intake::Open | Intake::DiskFull => room(core),
+        Intake::Draining => Some(Refused::Draining),
+    };
+    why.map_or(Ok(()), |why| Err(core.admission.refuse(why)))
+}
+
+fn new_work(core: &Core) -> Option<Refused> {
+    if core.admission.verdict.get() == Verdict::Refuse {
+        return Some(Refused::StandingQueue);
+    }
+    let wait = core.admission.wait.borrow();
+    core.stats.set_foretold_us(wait.foretold_us());
+    if wait.is_too_long() {
+        return Some(Refused::LongWait);
+    }
+    room(core)
+}
+
+fn room(core: &Core) -> Option<Refused> {
+    if core.pending.is_full() {
+        return Some(Refused::PendingFull);
+    }
+    core.shards.is_full().then_some(Refused::RingFull)
+}
