@@ -209,7 +209,7 @@ impl World {
         }
         self.now = Now { wall: self.now.wall + 1, mono: self.now.mono + 1 };
         loop {
-            let turn = self.shard.turn(self.now, &mut self.links);
+            let turn = self.shard.turn(self.now, &mut self.links, || 0);
             let mut last = None;
             while let Some(batch) = self.batches.try_recv() {
                 last = Some(batch.seq);
