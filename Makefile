@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-tools lint fmt sim clean
+.PHONY: help run build load test test-tools lint fmt sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -18,6 +18,18 @@ run: build ## Build nO and run it on loopback with a sample agent (ARGS="--port 
 
 build: ## Build the binary, target/release/no
 	@$(CARGO) build --release --locked -p no-ops
+
+# PROFILE to command; a server that is named is used, else one is started for the load.
+LOAD_basic := profile basic
+LOAD_stress := profile stress
+LOAD_overload := overload
+LOAD := $(if $(PROFILE),$(LOAD_$(PROFILE)),run)
+LOAD_SERVE := $(if $(NO_URL)$(findstring --url,$(ARGS)),,--serve $(TARGET)/release/no)
+
+load: ## Put load on nO, its own or NO_URL: PROFILE=basic|stress|overload, ARGS="--rate 1000 --wait"
+	@if [ -z "$(LOAD)" ]; then echo "PROFILE is basic, stress or overload" >&2; exit 2; fi
+	@$(CARGO) build --release --locked -p no-loadtest $(if $(LOAD_SERVE),-p no-ops)
+	@exec $(TARGET)/release/loadtest $(LOAD) $(LOAD_SERVE) $(ARGS)
 
 test: test-tools ## Run all tests; installs what they need first
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \

@@ -15,6 +15,7 @@ use crate::template::Template;
 use crate::timeline::Second;
 use crate::timer::Timer;
 use mio::{Events, Poll, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::io;
@@ -83,6 +84,7 @@ pub(crate) fn drive(
     peer: &Peer,
     on_second: &mut dyn FnMut(&Second),
 ) -> Result<Driven> {
+    raise_files_max();
     let mut driver = Driver::new(plan, peer).map_err(Error::system("an event loop"))?;
     driver.open()?;
     let cpu_before = thread_cpu();
@@ -94,6 +96,13 @@ pub(crate) fn drive(
     let scheduled = driver.schedule.as_ref().map_or(driver.outcome.sent, Schedule::count);
     let Driver { outcome, started_at, .. } = driver;
     Ok(Driven { outcome, started_at, busy_ratio, cpu_s, scheduled })
+}
+
+/// Allows as many open files, connections among them, as the system lets this process have.
+pub(crate) fn raise_files_max() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it may not be raised, opening the connections says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// CPU time of this thread, in seconds.

@@ -8,9 +8,9 @@ use std::fmt::Write;
 const WIDTH: usize = 64;
 const HEIGHT: usize = 10;
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Percentiles that are named under the plot, with their place in decades.
-const TICKS: [(&str, f64); 6] =
-    [("50%", 0.301_03), ("90%", 1.0), ("99%", 2.0), ("99.9%", 3.0), ("99.99%", 4.0), ("", 5.0)];
+/// Percentiles that are named under the plot.
+const TICKS: [(&str, f64); 5] =
+    [("50%", 0.5), ("90%", 0.9), ("99%", 0.99), ("99.9%", 0.999), ("99.99%", 0.9999)];
 
 /// The plot; empty when there is too little to plot.
 #[must_use]
@@ -41,8 +41,8 @@ pub fn render(latency: &Latency) -> String {
     }
     let _ = writeln!(out, "{:>9} └{}", "", "─".repeat(WIDTH));
     let mut names = vec![' '; WIDTH + 8];
-    for (name, at) in TICKS {
-        let column = (at / decades * (WIDTH - 1) as f64).round() as usize;
+    for (name, quantile) in TICKS {
+        let column = (self::decades(quantile) / decades * (WIDTH - 1) as f64).round() as usize;
         if column < WIDTH {
             let place = names.iter_mut().skip(column);
             place.zip(name.chars()).for_each(|(place, letter)| *place = letter);

@@ -2,6 +2,7 @@
 //! token, and an orderly end. No shell is needed, and nothing stays behind.
 
 use crate::cores::Pinned;
+use crate::drive::raise_files_max;
 use crate::error::{Error, Result};
 use crate::plan::Agent;
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,7 +62,8 @@ impl Serve {
         let log = folder.path().join("no.log");
         let stderr = File::create(&log).map_err(Error::system(log.display().to_string()))?;
         let data = folder.path().join("data");
-        // A child keeps the cores that its parent has when it starts.
+        // A child keeps what its parent may have when it starts: open files, and cores.
+        raise_files_max();
         let pinned = if self.cores.is_empty() { None } else { Some(Pinned::to(&self.cores)?) };
         let child = Command::new(&self.binary)
             .args(["serve", "--host", "127.0.0.1", "--port", "0", "--config"])

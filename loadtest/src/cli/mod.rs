@@ -2,6 +2,8 @@
 
 mod duration;
 mod options;
+mod overload;
+mod profile;
 mod run;
 
 use crate::error::Result;
@@ -21,6 +23,10 @@ struct Cli {
 enum Command {
     /// Puts one load on a server and reports.
     Run(run::Run),
+    /// Runs the runbook's load, basic or stress, and holds it against its thresholds.
+    Profile(profile::Profile),
+    /// Offers 2, 5 and 10 times the peak, and sees what is still done.
+    Overload(overload::Overload),
 }
 
 /// Parses the command line and does what it says.
@@ -28,6 +34,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let done: Result<ExitCode> = match Cli::parse().command {
         Command::Run(run) => run.run(),
+        Command::Profile(profile) => profile.run(),
+        Command::Overload(overload) => overload.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("loadtest: {error}");

@@ -111,7 +111,10 @@ impl Chart {
         for (place, name) in &self.marks {
             let x = x_of(*place);
             line(out, (x, top), (x, bottom), "#9ca3af");
-            text(out, (x + 4.0, top + 12.0), "fill=\"#374151\"", name);
+            // A name at the right end stands left of its mark.
+            let (x, anchor) = if *place < 0.93 { (x + 4.0, "start") } else { (x - 4.0, "end") };
+            let style = format!("text-anchor=\"{anchor}\" fill=\"#374151\"");
+            text(out, (x, top + 12.0), &style, name);
         }
         line(out, (left, top), (left, bottom), "#6b7280");
         line(out, (left, bottom), (right, bottom), "#6b7280");

@@ -11,7 +11,7 @@ use crate::report::{Latency, Report};
 use crate::table::headline;
 use crate::timeline::Second;
 use axis::Axis;
-pub(crate) use chart::{BLUE, Chart, GREY, ORANGE, RED, Series, page};
+pub(crate) use chart::{BLUE, Chart, GREY, ORANGE, PALETTE, RED, Series, page};
 
 /// The picture of one load.
 #[must_use]
@@ -47,11 +47,15 @@ pub(crate) fn latency_chart(curves: &[(&str, &'static str, bool, &Latency)]) -> 
 
 /// Rates over time.
 fn over_time(timeline: &[Second]) -> Chart {
-    rates(timeline, Vec::new())
+    rates(timeline, Vec::new(), None)
 }
 
-/// Rates over time, with marks at seconds where something else begins.
-pub(crate) fn rates(timeline: &[Second], marks: Vec<(f64, String)>) -> Chart {
+/// Rates over time, with marks at seconds where something else begins, and a level to compare with.
+pub(crate) fn rates(
+    timeline: &[Second],
+    marks: Vec<(f64, String)>,
+    level: Option<(&str, f64)>,
+) -> Chart {
     let has_tasks = timeline.iter().any(|second| second.accepted < second.tasks);
     type Read = fn(&Second) -> u64;
     let mut lines: Vec<(&str, &'static str, bool, Read)> = vec![
@@ -68,7 +72,8 @@ pub(crate) fn rates(timeline: &[Second], marks: Vec<(f64, String)>) -> Chart {
     lines.retain(is_seen);
     let values = || lines.iter().flat_map(|line| timeline.iter().map(line.3));
     let x = Axis::linear(timeline.len().max(1) as f64, "seconds");
-    let y = Axis::linear(values().max().unwrap_or(1) as f64, "per second");
+    let most = values().max().unwrap_or(1) as f64;
+    let y = Axis::linear(level.map_or(most, |(_, level)| level.max(most)), "per second");
     let series = lines.iter().map(|(name, colour, is_dashed, read)| {
         let point = |second: &Second| {
             // A second's count stands in its middle.
@@ -77,7 +82,16 @@ pub(crate) fn rates(timeline: &[Second], marks: Vec<(f64, String)>) -> Chart {
         let points = timeline.iter().map(point).collect();
         Series { name: (*name).to_owned(), colour, is_dashed: *is_dashed, points }
     });
-    let series = series.collect();
+    let mut series: Vec<Series> = series.collect();
+    if let Some((name, level)) = level {
+        let points = vec![(0.0, y.place(level)), (1.0, y.place(level))];
+        series.push(Series {
+            name: name.to_owned(),
+            colour: chart::GREEN,
+            is_dashed: true,
+            points,
+        });
+    }
     let marks = marks.into_iter().map(|(at, name)| (x.place(at), name)).collect();
     Chart { title: "Over time".to_owned(), x, y, series, marks }
 }
@@ -120,7 +134,7 @@ pub(crate) mod tests {
             let curves = [("a < b & c", BLUE, true, latency)];
             let marks = vec![(1.0, "2 ×".to_owned())];
             let notes = ["one & <two>".to_owned()];
-            let charts = [latency_chart(&curves), rates(timeline, marks)];
+            let charts = [latency_chart(&curves), rates(timeline, marks, Some(("peak", 9.0)))];
             assert_well_formed(&page("title", &notes, &charts));
         }
     }
