@@ -47,6 +47,8 @@ pub struct LoneShard {
     now: Now,
     rng: Rng,
     names: Names,
+    /// Tasks made so far: keys and partitions take turns.
+    made: usize,
 }
 
 /// Names that all tasks share.
@@ -100,7 +102,7 @@ impl LoneShard {
         let names =
             Names { tenant: "default".into(), input: Payload::inline(b"{}"), keys: Vec::new() };
         let (shard, rng) = (Shard::new(machine, &limits), Rng::new(2));
-        LoneShard { shard, links, commands, effects, batches, acks, now, rng, names }
+        LoneShard { shard, links, commands, effects, batches, acks, now, rng, names, made: 0 }
     }
 
     /// So many submissions, of one task each.
@@ -115,10 +117,10 @@ impl LoneShard {
         }
         let mut commands = Vec::with_capacity(count);
         for i in 0..count {
-            let key = (0 < asked.fairness_keys).then(|| i % asked.fairness_keys);
+            let key = (0 < asked.fairness_keys).then(|| self.made % asked.fairness_keys);
             let fairness_key = key.map(|key| Arc::clone(&self.names.keys[key]));
             let tasks = vec![NewTask {
-                id: self.new_id(i),
+                id: self.new_id(),
                 agent: Arc::clone(&agent),
                 tenant: Arc::clone(&self.names.tenant),
                 input: input.clone(),
@@ -133,13 +135,14 @@ impl LoneShard {
                 key: None,
             }];
             let reply = reply_to(i as u64);
+            self.made += 1;
             commands.push(Command::Submit { reply, tasks, when: AnswerWhen::Durable });
         }
         commands
     }
 
-    fn new_id(&mut self, i: usize) -> TaskId {
-        let partition = PartitionId((i % usize::from(PARTITIONS)) as u16);
+    fn new_id(&mut self) -> TaskId {
+        let partition = PartitionId((self.made % usize::from(PARTITIONS)) as u16);
         TaskId::new(self.now.wall.0, self.rng.next_u64(), partition)
     }
 
