@@ -14,7 +14,7 @@ mod parse;
 use crate::cores;
 use crate::error::{Error, Result};
 use clap::ValueEnum;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -101,6 +101,14 @@ fn listening(address: SocketAddr) {
     let _ = io::stdout().flush();
 }
 
+/// The line of a program's last words that says most: what stands below where it panicked, or the
+/// first.
+fn last_words(text: &str) -> Option<&str> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next()?;
+    if first.contains("panicked at") { lines.next().or(Some(first)) } else { Some(first) }
+}
+
 /// A responder that runs until this is dropped.
 #[derive(Debug)]
 pub struct Responder {
@@ -116,11 +124,14 @@ impl Responder {
     pub fn start(runtime: Runtime, core: usize) -> Result<Responder> {
         let what = "this program as a responder";
         let program = std::env::current_exe().map_err(Error::system(what))?;
+        // A file, not a pipe that somebody would have to read as long as it runs.
+        let mut said = tempfile::tempfile().map_err(Error::system(what))?;
+        let stderr = said.try_clone().map_err(Error::system(what))?;
         let child = Command::new(program)
             .args(["responder", &runtime.argument(), "--core", &core.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .map_err(Error::system(what))?;
         let mut responder = Responder { child, url: String::new() };
@@ -130,8 +141,11 @@ impl Responder {
         match line.trim_end().strip_prefix(LISTENING) {
             Some(url) => url.clone_into(&mut responder.url),
             None => {
-                let why = line.trim_end().strip_prefix(REFUSED).unwrap_or("it ended at once");
-                return Err(Error::Refused(why.to_owned()));
+                let mut text = String::new();
+                let read = said.rewind().and_then(|()| said.read_to_string(&mut text));
+                let why = line.trim_end().strip_prefix(REFUSED);
+                let why = why.or_else(|| read.ok().and_then(|_| last_words(&text)));
+                return Err(Error::Refused(why.unwrap_or("it ended at once").to_owned()));
             }
         }
         Ok(responder)
@@ -154,5 +168,18 @@ impl Drop for Responder {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_below_the_place() {
+        let text = "\nthread 'main' (7) panicked at src/x.rs:1:\nno io_uring here\nnote: run";
+        assert_eq!(last_words(text), Some("no io_uring here"));
+        assert_eq!(last_words("bench: gone\n"), Some("bench: gone"));
+        assert_eq!(last_words("\n"), None);
     }
 }
