@@ -22,6 +22,20 @@ pub enum Length {
     Full,
 }
 
+/// Clients that find a peak: enough for a commit to have company, too few to wait for each other.
+pub const CLIENTS: usize = 256;
+/// How often what is compared has its turn.
+const ROUNDS: u32 = 3;
+
+/// A load on nO, and what a bare hyper responder did right before it.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// The load's report.
+    pub report: Report,
+    /// Requests a second that bare hyper answered.
+    pub bare_per_second: f64,
+}
+
 /// A run and what it knows so far.
 #[derive(Debug)]
 pub struct Bench {
@@ -31,8 +45,7 @@ pub struct Bench {
     pub place: PathBuf,
     /// How thoroughly.
     pub length: Length,
-    single: Option<Report>,
-    bare: Option<Report>,
+    singles: Vec<Round>,
     /// A server with parked tasks, for the rows that share it.
     pub parked: Option<Server>,
 }
@@ -41,7 +54,7 @@ impl Bench {
     /// A run that knows nothing yet.
     #[must_use]
     pub fn new(binary: PathBuf, place: PathBuf, length: Length) -> Bench {
-        Bench { binary, place, length, single: None, bare: None, parked: None }
+        Bench { binary, place, length, singles: Vec::new(), parked: None }
     }
 
     /// How long a load lasts.
@@ -119,33 +132,40 @@ impl Bench {
         Ok(no_loadtest::run(plan)?)
     }
 
-    /// Single `echo` submissions, as fast as 64 clients can, on a fresh server; measured once.
+    /// Single `echo` submissions, as fast as the clients can, on a fresh server, and bare hyper by
+    /// turns; measured once.
     ///
     /// # Errors
-    /// When the server or the driver fails.
-    pub fn single(&mut self) -> Result<&Report> {
-        if self.single.is_none() {
+    /// When a server or the driver fails.
+    pub fn singles(&mut self) -> Result<&[Round]> {
+        if self.singles.is_empty() {
             let server = self.server()?;
-            let plan = self.plan(&server, Tasks::default());
-            self.single = Some(self.run(&plan)?);
+            self.singles = self.beside_bare(&self.plan(&server, Tasks::default()))?;
         }
-        Ok(self.single.as_ref().expect("just measured"))
+        Ok(&self.singles)
     }
 
-    /// The bare hyper responder on the net core's core, asked by 64 clients as fast as they can;
-    /// measured once.
+    /// Runs a load and asks bare hyper by turns: what the machine does beside hits both. Bare hyper
+    /// has the core that nO's net core has.
     ///
     /// # Errors
     /// When the responder or the driver fails.
-    pub fn bare(&mut self) -> Result<&Report> {
-        if self.bare.is_none() {
-            let responder = Responder::start(Runtime::Hyper, self.server_core())?;
-            self.bare = Some(self.run(&self.get(responder.url(), None))?);
+    pub fn beside_bare(&self, plan: &Plan) -> Result<Vec<Round>> {
+        let responder = Responder::start(Runtime::Hyper, self.server_core())?;
+        let third = |plan: Plan| {
+            let pace = Pace::Max { duration: plan.pace.duration() / ROUNDS };
+            Plan { pace, warmup: plan.warmup / ROUNDS, connections: CLIENTS, ..plan }
+        };
+        let (bare, plan) = (third(self.get(responder.url(), None)), third(plan.clone()));
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let bare_per_second = self.run(&bare)?.requests.accepted_per_second;
+            rounds.push(Round { report: self.run(&plan)?, bare_per_second });
         }
-        Ok(self.bare.as_ref().expect("just measured"))
+        Ok(rounds)
     }
 
-    /// A plan that gets `/health/live` at `url` as fast as 64 clients can, from the driver's core.
+    /// A plan that gets `/health/live` at `url` as fast as can be, from the driver's core.
     #[must_use]
     pub fn get(&self, url: &str, token: Option<String>) -> Plan {
         Plan {
@@ -157,5 +177,32 @@ impl Bench {
             pin: Some(self.driver_core()),
             ..Plan::default()
         }
+    }
+}
+
+/// The middle one of some values; not a number of none.
+#[must_use]
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_a_value_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn a_look_takes_less() {
+        let bench = |length| Bench::new(PathBuf::new(), PathBuf::new(), length);
+        assert_eq!(bench(Length::Full).load(), Duration::from_secs(10));
+        assert_eq!(bench(Length::Quick).load(), Duration::from_secs(2));
+        assert_eq!(bench(Length::Quick).count(1_000), 100);
     }
 }

@@ -1,6 +1,6 @@
 //! Two builds on one machine, by turns: what a change is worth, with how far the rounds differ.
 
-use crate::bench::{Bench, Length};
+use crate::bench::{Bench, Length, median};
 use crate::error::Result;
 use crate::figure::{short, with_unit};
 use crate::rows::Row;
@@ -68,19 +68,13 @@ fn ratios(rounds: &Rounds) -> Option<(f64, f64, f64)> {
     Some((ratios[ratios.len() / 2], first, last))
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn table<'r>(figures: impl Iterator<Item = &'r Rounds>) -> String {
     let mut out = format!(
         "{:<42} {:>16} {:>16} {:>11}  {}\n",
         "what", "base", "head", "head ÷ base", "least – most"
     );
     for rounds in figures {
-        let value = |values: &[f64]| with_unit(median(values), &rounds.unit);
+        let value = |values: &[f64]| with_unit(median(values.iter().copied()), &rounds.unit);
         let (ratio, spread) = match ratios(rounds) {
             Some((middle, least, most)) => {
                 (short(middle), format!("{} – {}", short(least), short(most)))

@@ -1,6 +1,6 @@
 //! Many at once: 500 clients offer 80 % of the peak by the clock.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Round, median};
 use crate::error::Result;
 use crate::figure::{Figure, Goal, short};
 use no_loadtest::Plan;
@@ -10,7 +10,8 @@ const CLIENTS: usize = 500;
 const SHARE: f64 = 0.8;
 
 pub(super) fn clients(bench: &mut Bench) -> Result<Vec<Figure>> {
-    let rate = SHARE * bench.single()?.requests.accepted_per_second;
+    let rate = |round: &Round| round.report.requests.accepted_per_second;
+    let rate = SHARE * median(bench.singles()?.iter().map(rate));
     let server = bench.server()?;
     let plan = bench.plan(&server, Tasks::default());
     let pace = Pace::constant(rate, bench.load());

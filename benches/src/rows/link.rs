@@ -1,6 +1,6 @@
 //! The ring between two cores, with its doorbell, beside the bare rtrb that is in it.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, median};
 use crate::cores;
 use crate::error::Result;
 use crate::figure::Figure;
@@ -53,11 +53,6 @@ fn ours(count: usize) -> f64 {
 fn bare(count: usize) -> f64 {
     let (mut producer, mut consumer) = rtrb::RingBuffer::new(LEN);
     rate(move |message| producer.push(message).is_ok(), move || consumer.pop().ok(), count)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 pub(super) fn link(bench: &mut Bench) -> Result<Vec<Figure>> {

@@ -1,6 +1,6 @@
 //! Past the peak: what the load driver's overload found, goal by goal.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, CLIENTS};
 use crate::error::Result;
 use crate::figure::{Figure, Goal, short};
 use no_loadtest::overload::{OverloadPlan, OverloadReport};
@@ -18,6 +18,7 @@ pub(super) fn overload(bench: &mut Bench) -> Result<Vec<Figure>> {
     let server = bench.server()?;
     let plan = OverloadPlan {
         plan: bench.plan(&server, Tasks::default()),
+        peak_connections: CLIENTS,
         peak_duration: bench.load().max(PHASE_MIN),
         phase_duration: bench.load().max(PHASE_MIN),
         ..OverloadPlan::default()

@@ -1,7 +1,7 @@
 //! How much: single and batched submissions run to success, and what is left of the rate of a
 //! responder that does nothing.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Round, median};
 use crate::error::{Error, Result};
 use crate::figure::{Figure, Goal, short};
 use no_loadtest::plan::Tasks;
@@ -37,11 +37,29 @@ fn remarks(report: &Report) -> String {
     parts.join(", ")
 }
 
+fn all(shares: &[f64]) -> String {
+    let texts: Vec<String> = shares.iter().map(|share| format!("{} %", short(*share))).collect();
+    texts.join(", ")
+}
+
+/// The round whose rate is the middle one.
+fn middle(rounds: &[Round]) -> Result<&Round> {
+    let mut sorted: Vec<&Round> = rounds.iter().collect();
+    sorted.sort_by(|a, b| {
+        let rate = |round: &Round| round.report.requests.accepted_per_second;
+        rate(a).total_cmp(&rate(b))
+    });
+    let none = || Error::Failed("there was no round".to_owned());
+    sorted.get(sorted.len() / 2).copied().ok_or_else(none)
+}
+
 pub(super) fn single(bench: &mut Bench) -> Result<Vec<Figure>> {
-    let report = bench.single()?;
+    let round = middle(bench.singles()?)?;
+    let (report, bare) = (&round.report, round.bare_per_second);
     let what = "single submissions, run to success";
     let figure = Figure::new("single_per_second", what, succeeded(report)?, "/s");
-    Ok(vec![figure.goal(Goal::at_least(40_000.0)).note(remarks(report))])
+    let figure = figure.goal(Goal::at_least(40_000.0)).beside("bare hyper", bare);
+    Ok(vec![figure.note(remarks(report))])
 }
 
 pub(super) fn batched(bench: &mut Bench) -> Result<Vec<Figure>> {
@@ -54,21 +72,25 @@ pub(super) fn batched(bench: &mut Bench) -> Result<Vec<Figure>> {
 }
 
 pub(super) fn share(bench: &mut Bench) -> Result<Vec<Figure>> {
-    let single = succeeded(bench.single()?)?;
-    let bare = bench.bare()?.requests.accepted_per_second;
+    let mut shares = Vec::new();
+    for round in bench.singles()? {
+        shares.push(100.0 * succeeded(&round.report)? / round.bare_per_second);
+    }
     let what = "share of a bare hyper responder's rate";
-    let figure = Figure::new("share_of_hyper", what, 100.0 * single / bare, "%");
-    let note = format!("{}/s of {}/s", short(single), short(bare));
+    let note = format!("by turns: {}", all(&shares));
+    let figure = Figure::new("share_of_hyper", what, median(shares), "%");
     Ok(vec![figure.goal(Goal::at_least(20.0)).note(note)])
 }
 
 pub(super) fn live(bench: &mut Bench) -> Result<Vec<Figure>> {
     let server = bench.server()?;
-    let report = bench.run(&bench.get(server.url(), None))?;
-    let rate = report.requests.accepted_per_second;
-    drop(server);
-    let bare = bench.bare()?.requests.accepted_per_second;
-    let figure = Figure::new("live_per_second", "GET /health/live", rate, "/s");
-    let figure = figure.goal(Goal::at_least(0.8 * bare)).beside("bare hyper", bare);
-    Ok(vec![figure.note("goal: 80 % of bare hyper")])
+    let rounds = bench.beside_bare(&bench.get(server.url(), None))?;
+    let rate = |round: &Round| round.report.requests.accepted_per_second;
+    let shares: Vec<f64> =
+        rounds.iter().map(|round| 100.0 * rate(round) / round.bare_per_second).collect();
+    let rates: Vec<f64> = rounds.iter().map(rate).collect();
+    let note = format!("{}/s; by turns: {}", short(median(rates)), all(&shares));
+    let what = "GET /health/live, of bare hyper's rate";
+    let figure = Figure::new("live_of_hyper", what, median(shares), "%");
+    Ok(vec![figure.goal(Goal::at_least(80.0)).note(note)])
 }
