@@ -16,8 +16,11 @@ impl Pinned {
         let before = sched_getaffinity(None).map_err(Error::system("the cores in use"))?;
         let mut set = CpuSet::new();
         for core in cores {
-            if CpuSet::MAX_CPU <= *core {
-                return Err(Error::Plan(format!("there is no core {core}")));
+            if CpuSet::MAX_CPU <= *core || !before.is_set(*core) {
+                let is_ours = |core: &usize| before.is_set(*core);
+                let ours: Vec<usize> = (0..CpuSet::MAX_CPU).filter(is_ours).collect();
+                let text = format!("core {core} is not ours to use; these are: {ours:?}");
+                return Err(Error::Plan(text));
             }
             set.set(*core);
         }

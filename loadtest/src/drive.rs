@@ -228,6 +228,14 @@ impl<'p> Driver<'p> {
             for event in &events {
                 let is_ending = event.is_read_closed() || event.is_error();
                 self.handle(event.token().0, is_ending);
+                // What waits goes out at once and not after all answers are read: else driver and
+                // server would take turns, each idle while the other works.
+                if !self.ready.is_empty() {
+                    let now_ns = self.now_ns();
+                    if self.send_due(now_ns) {
+                        last_sent_ns = now_ns;
+                    }
+                }
             }
         }
         let now_ns = self.now_ns();

@@ -2,9 +2,11 @@
 //!
 //! [`plan`] says what to do and [`run`] does it: [`schedule`] knows when each request should leave,
 //! `drive` sends it over `connection`s, [`parse`] reads the answers, [`outcome`] and [`timeline`]
-//! count, [`report`] sums up, [`table`], [`plot`] and [`svg`] show it. Around it: [`serve`] starts a
-//! nO of its own, `worker` plays workers, [`metrics`] reads the server's counters.
+//! count, [`report`] sums up, [`table`], [`plot`] and [`svg`] show it. Around it: [`serve`] starts
+//! a nO of its own, `worker` plays workers, [`metrics`] reads the server's counters. There are
+//! loads with goals, [`profile`] and [`overload`], and [`ceiling`] measures the driver itself.
 
+pub mod ceiling;
 pub mod cli;
 mod connection;
 mod cores;

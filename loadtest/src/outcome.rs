@@ -52,6 +52,8 @@ pub struct Sent {
 pub struct Outcome {
     /// Requests written to a socket.
     pub sent: u64,
+    /// Those of them written while the load was still on.
+    pub sent_in_time: u64,
     /// Requests given up before, for want of a connection.
     pub unsent: u64,
     /// Answers by status.
@@ -131,6 +133,7 @@ impl Outcome {
     pub fn new(rule: Rule, end_ns: u64) -> Outcome {
         Outcome {
             sent: 0,
+            sent_in_time: 0,
             unsent: 0,
             statuses: BTreeMap::new(),
             retry_after: 0,
@@ -190,6 +193,9 @@ impl Outcome {
     /// Records that so many requests were written.
     pub fn sent(&mut self, count: u64, now_ns: u64) {
         self.sent += count;
+        if now_ns <= self.end_ns {
+            self.sent_in_time += count;
+        }
         self.timeline.at(now_ns).sent += count;
     }
 

@@ -85,7 +85,7 @@ pub struct Requests {
     pub sent: u64,
     /// Never sent, as no connection was free for too long.
     pub unsent: u64,
-    /// Sent in a second, over the load's duration.
+    /// Sent while the load was on, in a second.
     pub sent_per_second: f64,
     /// Answered 2xx.
     pub accepted: u64,
@@ -279,7 +279,7 @@ impl Requests {
             scheduled,
             sent: outcome.sent,
             unsent: outcome.unsent,
-            sent_per_second: outcome.sent as f64 / duration_s,
+            sent_per_second: outcome.sent_in_time as f64 / duration_s,
             accepted,
             accepted_per_second: outcome.accepted_in_time as f64 / duration_s,
             refused_429,

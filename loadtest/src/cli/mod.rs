@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod ceiling;
 mod duration;
 mod options;
 mod overload;
@@ -27,6 +28,8 @@ enum Command {
     Profile(profile::Profile),
     /// Offers 2, 5 and 10 times the peak, and sees what is still done.
     Overload(overload::Overload),
+    /// Measures the driver itself, against a responder that does nothing.
+    Ceiling(ceiling::Ceiling),
 }
 
 /// Parses the command line and does what it says.
@@ -36,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Profile(profile) => profile.run(),
         Command::Overload(overload) => overload.run(),
+        Command::Ceiling(ceiling) => ceiling.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("loadtest: {error}");

@@ -53,7 +53,7 @@ pub(super) struct Run {
     /// Requests under way on a connection
     #[arg(long, value_name = "N", default_value_t = 1)]
     pipeline: usize,
-    /// Gets this path instead of submitting tasks
+    /// Gets this path, without the token, instead of submitting tasks: a baseline
     #[arg(long, value_name = "PATH", conflicts_with_all = [
         "agent", "batch", "wait", "fairness_keys", "payload", "idempotency"])]
     get: Option<String>,

@@ -45,7 +45,7 @@ fn phase_table(out: &mut String, phase: &Phase) {
         phase.factor,
         rate(phase.offered_per_second),
         rate(requests.sent_per_second),
-        percent(requests.sent as f64 / requests.scheduled.max(1) as f64),
+        percent(requests.sent_per_second / phase.offered_per_second.max(1.0)),
     );
     let succeeded = phase.succeeded_per_second.map_or("–".to_owned(), rate);
     let share = phase.succeeded_ratio.map_or("–".to_owned(), percent);
@@ -86,7 +86,7 @@ fn phase_table(out: &mut String, phase: &Phase) {
     };
     let busy = percent(phase.driver_busy_ratio);
     let _ = writeln!(out, "  driver busy {busy} of the time");
-    if requests.sent * 10 < requests.scheduled * 9 {
+    if requests.sent_per_second < 0.9 * phase.offered_per_second {
         let _ = writeln!(out, "  NOTE: all connections waited for answers, so less could be sent");
     }
 }

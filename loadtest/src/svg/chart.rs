@@ -12,10 +12,10 @@ pub(crate) const GREY: &str = "#6b7280";
 pub(crate) const PALETTE: [&str; 5] = [BLUE, GREEN, ORANGE, "#7e22ce", RED];
 
 const WIDTH: f64 = 860.0;
-const CHART_HEIGHT: f64 = 340.0;
+const CHART_HEIGHT: f64 = 356.0;
 const LEFT: f64 = 78.0;
 const RIGHT: f64 = 24.0;
-const TOP: f64 = 58.0;
+const TOP: f64 = 74.0;
 const BOTTOM: f64 = 52.0;
 const LINE_HEIGHT: f64 = 19.0;
 
@@ -127,17 +127,21 @@ impl Chart {
     }
 
     fn legend(&self, out: &mut String) {
-        let mut x = LEFT;
+        let (mut x, mut y) = (LEFT, 40.0);
         for series in &self.series {
+            // Letters of this size are about this wide; a little more keeps names apart.
+            let width = 52.0 + 6.4 * series.name.chars().count() as f64;
+            if WIDTH - RIGHT < x + width {
+                (x, y) = (LEFT, y + 18.0);
+            }
             let dash = if series.is_dashed { " stroke-dasharray=\"5 4\"" } else { "" };
             let _ = writeln!(
                 out,
-                "<path d=\"M{x:.1} 40h22\" stroke=\"{}\" stroke-width=\"2\"{dash}/>",
+                "<path d=\"M{x:.1} {y}h22\" stroke=\"{}\" stroke-width=\"2\"{dash}/>",
                 series.colour
             );
-            text(out, (x + 28.0, 44.0), "fill=\"#374151\"", &series.name);
-            // Letters of this size are about this wide; a little more keeps names apart.
-            x += 52.0 + 6.4 * series.name.chars().count() as f64;
+            text(out, (x + 28.0, y + 4.0), "fill=\"#374151\"", &series.name);
+            x += width;
         }
     }
 }
