@@ -2,7 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build load test test-tools lint fmt sim bench-peers clean
+.PHONY: help run build load test test-tools lint fmt sim clean \
+	bench bench-tools bench-parts bench-runtimes bench-compare bench-peers flamegraph
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -11,7 +12,7 @@ TEST_FEATURES := --features no-engine/sim
 ARGS ?=
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build nO and run it on loopback with a sample agent (ARGS="--port 8080")
 	@exec $(TARGET)/release/no dev $(ARGS)
@@ -60,6 +61,40 @@ sim: ## Run the simulator without end, or one seed: SEED=7 make sim
 
 bench-peers: build ## Measure nO beside Restate, BullMQ and others, on this machine in one run
 	@bash benches/peers/run
+
+BENCH := $(TARGET)/release/bench
+BENCH_PLACES = --binary $(TARGET)/release/no --place $(TARGET)/bench/data
+ROWS_OPTION = $(if $(ROWS),--rows $(ROWS))
+
+bench: ## Measure what nO reaches: ROWS=single,latency, PEERS=1 for rivals, ARGS=--quick
+	@$(CARGO) build --release --locked -p no-ops -p no-benches
+	@if [ -n "$(PEERS)" ]; then $(MAKE) --no-print-directory bench-peers; fi
+	@exec $(BENCH) run $(BENCH_PLACES) --json $(TARGET)/bench $(ROWS_OPTION) \
+		$(if $(PEERS),--peers $(TARGET)/bench/peers.json) \
+		$(if $(ROWS)$(findstring --quick,$(ARGS)),,--results benches) $(ARGS)
+
+bench-parts: ## Measure the parts alone, by criterion PARTS="turn ring", ARGS=--test
+	@$(CARGO) bench --locked -p no-benches $(foreach part,$(PARTS),--bench $(part)) -- $(ARGS)
+
+bench-runtimes: ## Compare the net core's runtime with its rivals, on one core each
+	@$(CARGO) build --release --locked -p no-ops
+	@$(CARGO) build --release --locked -p no-benches --features rivals
+	@exec $(BENCH) runtimes $(BENCH_PLACES) $(ARGS)
+
+bench-compare: ## Measure BASE=<commit> and this one by turns (ROWS=single,batched, ARGS="--rounds 5")
+	@if [ -z "$(BASE)" ]; then echo "BASE=<commit> is missing" >&2; exit 2; fi
+	@bash .ci/build-base $(TARGET)/bench/base "$(BASE)"
+	@$(CARGO) build --release --locked -p no-ops -p no-benches
+	@exec $(BENCH) compare $(BENCH_PLACES) --base $(TARGET)/bench/base-target/release/no \
+		$(ROWS_OPTION) $(ARGS)
+
+flamegraph: bench-tools ## Draw where the time goes under load (ARGS="--batch 100")
+	@$(CARGO) build --release --locked -p no-ops -p no-benches
+	@exec $(BENCH) flamegraph $(BENCH_PLACES) --tools $(TARGET)/test-tools/bin \
+		--svg $(TARGET)/bench/flamegraph.svg $(ARGS)
+
+bench-tools: # What the flame graph needs, into target/test-tools
+	@bash .ci/bench-tools
 
 clean: ## Remove everything built, but no data
 	@$(CARGO) clean

@@ -19,6 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["no-engine", "no-auth"]),
     ("ops", &["no-engine", "no-auth", "no-storage", "no-net"]),
     ("loadtest", &[]),
+    // Its dev-dependencies, the parts that are measured alone, are not looked at.
+    ("benches", &["no-engine", "no-loadtest"]),
 ];
 /// Libraries without I/O, which alone the engine may use.
 const ENGINE_LIBRARIES: &[&str] = &[

@@ -1,0 +1,118 @@
+//! Past the peak: what the load driver's overload found, goal by goal.
+
+use crate::bench::{Bench, CLIENTS};
+use crate::error::Result;
+use crate::figure::{Figure, Goal, short};
+use no_loadtest::overload::{OverloadPlan, OverloadReport};
+use no_loadtest::plan::Tasks;
+use no_loadtest::profile::Verdict;
+use no_loadtest::progress::Progress;
+use no_loadtest::{Observer, Silent};
+use std::io::{IsTerminal as _, stderr};
+use std::time::Duration;
+
+/// Phases of less tell load from start and end no more.
+const PHASE_MIN: Duration = Duration::from_secs(2);
+
+pub(super) fn overload(bench: &mut Bench) -> Result<Vec<Figure>> {
+    let server = bench.server()?;
+    let plan = OverloadPlan {
+        plan: bench.plan(&server, Tasks::default()),
+        peak_connections: CLIENTS,
+        peak_duration: bench.load().max(PHASE_MIN),
+        phase_duration: bench.load().max(PHASE_MIN),
+        ..OverloadPlan::default()
+    };
+    let mut observer: Box<dyn Observer> =
+        if stderr().is_terminal() { Box::new(Progress::new()) } else { Box::new(Silent) };
+    let report = plan.run(&mut *observer)?;
+    Ok(worst_endpoints(&report.goals).map(|verdict| figure(&verdict, &report)).collect())
+}
+
+/// The verdicts, with that of the slowest of each phase's endpoints for all of them.
+fn worst_endpoints(goals: &[Verdict]) -> impl Iterator<Item = Verdict> {
+    let mut kept: Vec<Verdict> = Vec::new();
+    for goal in goals {
+        let Some((phase, path)) = endpoint(&goal.what) else {
+            kept.push(goal.clone());
+            continue;
+        };
+        let what = format!("{phase}: slowest endpoint, {path}, p99, ms");
+        let goal = Verdict { what, ..goal.clone() };
+        let start = format!("{phase}: slowest");
+        match kept.iter_mut().find(|verdict| verdict.what.starts_with(&start)) {
+            Some(verdict) if goal.measured <= verdict.measured => {}
+            Some(verdict) => *verdict = goal,
+            None => kept.push(goal),
+        }
+    }
+    kept.into_iter()
+}
+
+/// Phase and path of a verdict such as `2 ×: /health/live p99, ms`.
+fn endpoint(what: &str) -> Option<(&str, &str)> {
+    let (phase, rest) = what.split_once(": ")?;
+    Some((phase, rest.strip_suffix(" p99, ms").filter(|path| path.starts_with('/'))?))
+}
+
+/// A verdict says `2 ×: goodput, of the peak` or `2 ×: refusals p99, ms`.
+fn figure(verdict: &Verdict, report: &OverloadReport) -> Figure {
+    let (text, unit) = match verdict.what.rsplit_once(", ") {
+        Some((text, unit @ ("ms" | "s"))) => (text, unit),
+        _ => (&*verdict.what, ""),
+    };
+    // Which of the endpoints was the slowest may change from run to run; the name may not.
+    let named = text.split(", ").next().unwrap_or(text);
+    let is_word = |c: char| c.is_ascii_alphanumeric();
+    let words: Vec<&str> = named.split(|c| !is_word(c)).filter(|word| !word.is_empty()).collect();
+    let name = format!("overload_{}", words.join("_").to_lowercase());
+    let goal = match verdict.relation {
+        '≤' => Goal::at_most(verdict.limit),
+        _ => Goal::at_least(verdict.limit),
+    };
+    let is_phase = |factor: f64| text.starts_with(&format!("{factor} ×"));
+    let phase = report.phases.iter().find(|phase| is_phase(phase.factor));
+    let note = phase.filter(|_| text.contains("goodput")).map(|phase| {
+        let sent = phase.requests.sent_per_second / report.peak.requests_per_second;
+        format!(
+            "peak {}/s; {} × were really sent over {} connections",
+            short(report.peak.requests_per_second),
+            short(sent),
+            report.connections
+        )
+    });
+    let what = format!("overload {text}");
+    Figure::new(&name, &what, verdict.measured, unit).goal(goal).note(note.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_endpoints_the_slowest_is_kept() {
+        let goal = |what: &str, measured: f64| Verdict {
+            what: what.to_owned(),
+            relation: '≤',
+            limit: 50.0,
+            measured,
+            is_met: true,
+        };
+        let goals = [
+            goal("2 ×: refusals p99, ms", 9.0),
+            goal("2 ×: /health/live p99, ms", 3.0),
+            goal("2 ×: /metrics p99, ms", 7.0),
+            goal("2 ×: /health/ready p99, ms", 4.0),
+            goal("5 ×: /metrics p99, ms", 1.0),
+            goal("5 ×: /metrics failures", 1.0),
+        ];
+        let kept: Vec<_> = worst_endpoints(&goals).map(|goal| (goal.what, goal.measured)).collect();
+        let expected = [
+            ("2 ×: refusals p99, ms", 9.0),
+            ("2 ×: slowest endpoint, /metrics, p99, ms", 7.0),
+            ("5 ×: slowest endpoint, /metrics, p99, ms", 1.0),
+            ("5 ×: /metrics failures", 1.0),
+        ];
+        assert_eq!(kept, expected.map(|(what, measured)| (what.to_owned(), measured)));
+    }
+}
