@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use no_engine::id::ShardId;
 use no_engine::stats::{AgentStats, Latency, ShardStats};
 use no_ops::exposition::{Format, render};
-use no_ops::metrics::{AuthCounts, HttpStats, Snapshot};
+use no_ops::metrics::{AuthCounts, CostCounts, HttpStats, Snapshot};
 use no_ops::process::ProcessInfo;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,14 @@ fn shard(number: u16, agents: usize) -> ShardStats {
 
 fn scrape(shards: &[ShardStats]) -> String {
     let (http, auth) = (HttpStats::default(), AuthCounts::default());
-    let snapshot = Snapshot::new(shards.to_vec(), [], http, auth, ProcessInfo::default());
+    let snapshot = Snapshot::new(
+        shards.to_vec(),
+        [],
+        http,
+        auth,
+        CostCounts::default(),
+        ProcessInfo::default(),
+    );
     render(&snapshot, Format::Text)
 }
 

@@ -167,7 +167,7 @@ impl LoneShard {
         self.now.mono = self.now.mono + 1;
         let mut answers = 0;
         loop {
-            let turn = self.shard.turn(self.now, &mut self.links);
+            let turn = self.shard.turn(self.now, &mut self.links, || 0);
             let mut last = None;
             while let Some(batch) = self.batches.try_recv() {
                 on_batch(&batch);
