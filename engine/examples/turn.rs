@@ -1,7 +1,7 @@
 //! The pure machine on one core: `echo` tasks from submission to success through a shard's turns,
 //! with a journal that is done at once. For profilers: all that is measured happens in `rounds`.
 //!
-//! `turn steps` instead takes one task of an outside worker through 3,200 steps and prints ns a
+//! `turn steps` instead takes tasks of an outside worker through 3,200 steps each and prints ns a
 //! step around the 10th and the 3,000th.
 //!
 //! `turn [TASKS_IN_A_TURN] [ROUNDS] [PARKED] [FAIRNESS_KEYS]`; prints ns a task, the median and the

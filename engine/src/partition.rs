@@ -281,3 +281,57 @@ impl PartitionState {
         Loaded { tasks, keys: self.keys.rows() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::definition::Budget;
+    use crate::payload::Payload;
+    use crate::task::NewTask;
+
+    fn held(n: u64) -> Held {
+        let new = NewTask {
+            id: TaskId::new(1_000 + n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15), PartitionId(1)),
+            agent: "a".into(),
+            tenant: "t".into(),
+            input: Payload::null(),
+            priority: 5,
+            fairness_key: None,
+            tags: None,
+            run_at: None,
+            timeout_ms: None,
+            deadline: None,
+            max_attempts: None,
+            budget: Budget::default(),
+            key: None,
+        };
+        Held::new(Task::new(&new, new.budget, Millis(1)), LaneId(0), KeyId(0))
+    }
+
+    #[test]
+    fn a_task_is_found_in_either_table_and_a_burst_leaves_a_small_one() {
+        let mut tasks = Tasks::default();
+        let ids: Vec<TaskId> = (0..10_000).map(|n| held(n).task.id).collect();
+        (0..10_000).for_each(|n| tasks.insert(held(n)));
+        let (settle, remove) = ids.split_at(3_000);
+        settle.iter().for_each(|id| tasks.settle(*id));
+        for (n, id) in remove.iter().enumerate() {
+            assert_eq!(tasks.remove(*id).map(|held| held.task.id), Some(*id), "the {n}th");
+            assert!(tasks.get(*id).is_none());
+        }
+        assert!(tasks.recent.capacity() < 2 * RECENT_PLACES_MIN, "{}", tasks.recent.capacity());
+        assert!(settle.iter().all(|id| tasks.get(*id).is_some_and(|held| held.is_settled)));
+        assert_eq!((tasks.len(), tasks.values().count()), (3_000, 3_000));
+        assert!(tasks.remove(settle[0]).is_some() && tasks.get_mut(settle[0]).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "is held already")]
+    fn an_id_is_held_once() {
+        let mut tasks = Tasks::default();
+        tasks.insert(held(1));
+        tasks.settle(held(1).task.id);
+        tasks.insert(held(1));
+        tasks.settle(held(1).task.id);
+    }
+}

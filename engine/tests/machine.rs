@@ -113,3 +113,21 @@ fn a_step_that_is_sent_again_is_taken_once() {
     let partition = machine.partition(PartitionId(0)).expect("loaded");
     assert_eq!(partition.tasks.get(holder.task).expect("held").task.steps, 1);
 }
+
+#[test]
+fn a_bound_that_comes_later_counts_what_runs() {
+    let mut machine = machine();
+    let holder = leased(&mut machine);
+    let permits = Arc::new(Permits::new(Some(1)));
+    let bounded = Agent { max_concurrency: Some(1), ..Agent::of_kind(Kind::Worker) };
+    machine.know_agent(&"work".into(), Some((Arc::new(bounded), false, Arc::clone(&permits))));
+    assert_eq!(permits.used(), 1);
+    let unbounded = Arc::new(Agent::of_kind(Kind::Worker));
+    machine.know_agent(&"work".into(), Some((Arc::clone(&unbounded), false, permits.clone())));
+    assert_eq!(permits.used(), 0);
+    let bounded = Agent { max_concurrency: Some(1), ..Agent::of_kind(Kind::Worker) };
+    machine.know_agent(&"work".into(), Some((Arc::new(bounded), false, Arc::clone(&permits))));
+    let output = Payload::null();
+    let done = report(&mut machine, holder, Report::Complete { output });
+    assert_eq!((done, permits.used()), (Ok(Reported::Taken), 0));
+}

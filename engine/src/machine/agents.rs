@@ -25,6 +25,9 @@ struct Entry {
     agent: Option<Arc<Agent>>,
     is_paused: bool,
     permits: Arc<Permits>,
+    /// Whether running tasks hold permits. Without a bound none is taken: the count is shared by
+    /// all shards, and touching it would cost each of them every task.
+    is_bounded: bool,
     /// A permit taken for a start that is being looked for.
     has_permit_in_hand: bool,
     running: u32,
@@ -102,6 +105,7 @@ impl Agents {
             agent: None,
             is_paused: false,
             permits: Arc::new(Permits::new(None)),
+            is_bounded: false,
             has_permit_in_hand: false,
             running: 0,
             running_by_key: Map::default(),
@@ -261,7 +265,7 @@ impl Agents {
             }
         }
         if !entry.has_permit_in_hand {
-            entry.has_permit_in_hand = entry.permits.try_take();
+            entry.has_permit_in_hand = !entry.is_bounded || entry.permits.try_take();
             if entry.has_permit_in_hand {
                 self.hands.push(at);
             } else if entry.running < entry.permits.used() {
@@ -290,7 +294,9 @@ impl Agents {
     /// Counts a task that was running before a restart, whatever the bounds.
     pub(super) fn enter_loaded(&mut self, lane: LaneId, key: KeyId) {
         let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
-        entry.permits.take();
+        if entry.is_bounded {
+            entry.permits.take();
+        }
         entry.count(key);
     }
 
@@ -299,7 +305,9 @@ impl Agents {
         let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         assert!(0 < entry.running, "left without having entered");
         entry.running -= 1;
-        entry.permits.give_back();
+        if entry.is_bounded {
+            entry.permits.give_back();
+        }
         if let Some(running) = entry.running_by_key.get_mut(&key) {
             *running -= 1;
             if *running == 0 {
@@ -312,7 +320,7 @@ impl Agents {
     pub(super) fn drop_hands(&mut self) {
         for at in self.hands.drain(..) {
             let entry = &mut self.entries[at];
-            if std::mem::take(&mut entry.has_permit_in_hand) {
+            if std::mem::take(&mut entry.has_permit_in_hand) && entry.is_bounded {
                 entry.permits.give_back();
             }
         }
@@ -385,12 +393,18 @@ impl Machine {
             entry.agent = None;
             return;
         };
-        if !Arc::ptr_eq(&entry.permits, &permits) {
+        assert!(!entry.has_permit_in_hand, "an agent changed while a start was looked for");
+        let is_bounded = agent.max_concurrency.is_some();
+        if !Arc::ptr_eq(&entry.permits, &permits) || entry.is_bounded != is_bounded {
             for _ in 0..entry.running {
-                permits.take();
-                entry.permits.give_back();
+                if is_bounded {
+                    permits.take();
+                }
+                if entry.is_bounded {
+                    entry.permits.give_back();
+                }
             }
-            entry.permits = permits;
+            (entry.permits, entry.is_bounded) = (permits, is_bounded);
         }
         if let Some(rate) = agent.rate {
             entry.bucket.tokens = entry.bucket.tokens.max(f64::from(rate.burst).min(1.0));
