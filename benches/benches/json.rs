@@ -10,8 +10,14 @@ use serde_json::Value;
 use std::hint::black_box;
 use std::time::Duration;
 
-/// A submission of the size that agents send: 375 B.
-const SUBMISSION: &str = r#"{"agent":"researcher","input":{"question":"Which of our customers in the north opened more than three tickets last month, and what were they about?","customer":"c-18842","history":["greeting","clarified the time range"],"depth":3,"language":"en"},"priority":7,"fairness_key":"tenant-42","tags":["support","report"],"timeout_ms":120000,"max_attempts":3,"budget":{"max_iterations":12}}"#;
+/// A submission of the size that agents send.
+const SUBMISSION: &str = concat!(
+    r#"{"agent":"researcher","input":{"question":"Which of our customers in the north opened "#,
+    r#"more than three tickets last month, and what were they about?","customer":"c-18842","#,
+    r#""history":["greeting","clarified the time range"],"depth":3,"language":"en"},"#,
+    r#""priority":7,"fairness_key":"tenant-42","tags":["support","report"],"timeout_ms":120000,"#,
+    r#""max_attempts":3,"budget":{"max_iterations":12}}"#
+);
 
 /// A task as a shard answers it.
 fn task() -> Box<Task> {
@@ -31,6 +37,7 @@ fn json(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("json");
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Bytes(SUBMISSION.len() as u64));
+    assert!(wire::parse::<wire::Submission<'_>>(SUBMISSION.as_bytes()).is_ok());
     group.bench_function("parse_submission/ours", |bencher| {
         bencher.iter(|| {
             let parsed = wire::parse::<wire::Submission<'_>>(black_box(SUBMISSION.as_bytes()));

@@ -1,6 +1,7 @@
-//! The pure machine: `echo` tasks from submission to success through a shard's turns, with a journal
-//! that is done at once. By tasks in a turn, with many parked tasks beside, with many fairness keys,
-//! and one step of a long loop. The elements are events, three a task, and one a step.
+//! The pure machine: `echo` tasks from submission to success through a shard's turns, with a
+//! journal that is done at once. By tasks in a turn, with many parked tasks beside, with many
+//! fairness keys, and one step of a long loop. The elements are events, three a task, and one a
+//! step.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use no_benches::shard::{Asked, LoneShard};

@@ -6,9 +6,9 @@ use crate::figure::{Figure, short, with_unit};
 use crate::results::Results;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 960.0;
-const LEFT: f64 = 330.0;
-const RIGHT: f64 = 150.0;
+const WIDTH: f64 = 1040.0;
+const LEFT: f64 = 310.0;
+const RIGHT: f64 = 240.0;
 const TOP: f64 = 84.0;
 const LINE: f64 = 24.0;
 const BAR: f64 = 14.0;
@@ -83,16 +83,19 @@ fn bar(figure: &Figure, top: f64) -> String {
     let text = top + LINE / 2.0 + 4.5;
     let (what, value) = (escaped(&figure.what), with_unit(figure.value, &figure.unit));
     let beyond = if MOST < reach { format!(" ({} ×)", short(reach)) } else { String::new() };
+    let goal = figure.goal.map(|goal| format!(" to {}", with_unit(goal.limit, &figure.unit)));
     format!(
         "<text x=\"{:.1}\" y=\"{text:.1}\" text-anchor=\"end\">{what}</text>\n\
          <rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\" \
          fill=\"{colour}\"/>\n<text x=\"{:.1}\" y=\"{text:.1}\" font-size=\"12\" \
-         fill=\"#444\">{}{}</text>\n",
+         fill=\"#222\" paint-order=\"stroke\" stroke=\"#fff\" stroke-width=\"3\">{}<tspan \
+         fill=\"#777\">{}{}</tspan></text>\n",
         LEFT - 10.0,
         top + (LINE - BAR) / 2.0,
         (to - from).max(2.0),
         to.max(from + 2.0) + 6.0,
         escaped(&value),
+        escaped(&goal.unwrap_or_default()),
         escaped(&beyond)
     )
 }

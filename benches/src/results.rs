@@ -1,5 +1,5 @@
-//! A run's figures as what is kept of them: a table for the terminal, a page for the repository, and
-//! JSON for machines.
+//! A run's figures as what is kept of them: a table for the terminal, a page for the repository,
+//! and JSON for machines.
 
 use crate::error::{Error, Result};
 use crate::figure::{Figure, Goal, Relation, short, with_unit};
