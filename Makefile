@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run build load test test-tools lint fmt sim clean \
-	bench bench-tools bench-parts bench-runtimes bench-compare bench-peers flamegraph
+	bench bench-tools bench-parts bench-runtimes bench-compare bench-peers bench-curve flamegraph
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -87,6 +87,10 @@ bench-compare: ## Measure BASE=<commit> and this one by turns (ROWS=single,batch
 	@$(CARGO) build --release --locked -p no-ops -p no-benches
 	@exec $(BENCH) compare $(BENCH_PLACES) --base $(TARGET)/bench/base-target/release/no \
 		$(ROWS_OPTION) $(ARGS)
+
+bench-curve: ## Predict what more cores would give, from the costs measured here
+	@$(CARGO) build --release --locked -p no-ops -p no-benches
+	@exec $(BENCH) curve $(BENCH_PLACES) --json $(TARGET)/bench/curve.json $(ARGS)
 
 flamegraph: bench-tools ## Draw where the time goes under load (ARGS="--batch 100")
 	@$(CARGO) build --release --locked -p no-ops -p no-benches

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::flamegraph::{Flamegraph, flamegraph};
 use crate::host::Host;
 use crate::peers;
+use crate::predict::predict;
 use crate::responder::Runtime;
 use crate::results::Results;
 use crate::rows;
@@ -47,6 +48,14 @@ enum Command {
         /// The picture
         #[arg(long, value_name = "FILE", default_value = "target/bench/flamegraph.svg")]
         svg: PathBuf,
+    },
+    /// What more cores would give, predicted from the costs measured here
+    Curve {
+        #[command(flatten)]
+        common: Common,
+        /// The costs and the prediction
+        #[arg(long, value_name = "FILE", default_value = "target/bench/curve.json")]
+        json: PathBuf,
     },
     /// One small server, for this program's own use
     #[command(hide = true)]
@@ -130,6 +139,11 @@ impl Command {
             Command::Flamegraph { common, batch, tools, svg } => {
                 let asked = Flamegraph { batch, tools, svg };
                 flamegraph(&common.bench()?, &asked)
+            }
+            Command::Curve { common, json } => {
+                let bench = common.bench()?;
+                println!("{}", Host::here(&common.place).machine());
+                predict(&bench, &json)
             }
             Command::Responder { runtime, core } => {
                 runtime.serve(core).map_err(Error::system("serving"))

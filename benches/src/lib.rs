@@ -6,12 +6,14 @@
 //! DESIGN §12, `bench` what they share, `figure` is a number with its goal and what stood beside
 //! it, `results` and `plot` write them down, `compare` sets two builds against each other, `peers`
 //! reads what others did. `responder` has the small servers: the baseline and the rivals, which
-//! `runtimes` compares. `flamegraph` draws where time goes.
+//! `runtimes` compares. `flamegraph` draws where time goes; `predict` measures what layers cost and
+//! `curve` says what more cores would give.
 
 pub mod bench;
 pub mod cli;
 pub mod compare;
 pub mod cores;
+pub mod curve;
 pub mod disk;
 pub mod error;
 pub mod figure;
@@ -19,6 +21,7 @@ pub mod flamegraph;
 pub mod host;
 pub mod peers;
 pub mod plot;
+pub mod predict;
 pub mod process;
 pub mod responder;
 pub mod results;

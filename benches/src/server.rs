@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::process::{self, Usage};
+use no_loadtest::metrics::Metrics;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -185,6 +186,16 @@ impl Caller {
     pub fn put(&self, path: &str, body: &str) -> Result<String> {
         let call = self.client.put(format!("{}{path}", self.url));
         self.text(path, call.content_type("application/json"), body)
+    }
+
+    /// What `/metrics` shows now.
+    ///
+    /// # Errors
+    /// As [`Caller::post`].
+    pub fn metrics(&self) -> Result<Metrics> {
+        let call = self.client.get(format!("{}/metrics", self.url));
+        let mut answer = call.header("Authorization", &self.bearer).call()?;
+        Ok(Metrics::parse(&answer.body_mut().read_to_string()?))
     }
 
     fn text(

@@ -97,8 +97,6 @@ pub struct ShardStats {
     pub commit_us: Latency,
     /// Events in a batch.
     pub batch_records: Latency,
-    /// Bytes given to the journal, roughly.
-    pub journal_bytes: u64,
     /// Commits that failed.
     pub journal_errors: u64,
     /// Slots.
@@ -145,7 +143,6 @@ impl ShardStats {
             awake_us: 0,
             commit_us: Latency::default(),
             batch_records: Latency::default(),
-            journal_bytes: 0,
             journal_errors: 0,
             slots: 0,
             slots_active: 0,

@@ -10,7 +10,7 @@ pub struct Metrics(BTreeMap<String, f64>);
 /// What one layer of the server cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
-    /// `net`, `auth`, `ring`, `decide`, `commit`, `act`, `render`.
+    /// `net`, `auth`, `ring`, `decide`, `commit`, `act`, `render`, `index`.
     pub layer: String,
     /// Samples taken.
     pub samples: u64,
@@ -64,6 +64,12 @@ impl Metrics {
     #[must_use]
     pub fn value(&self, name: &str) -> Option<f64> {
         self.0.get(name).copied()
+    }
+
+    /// The sum of all series of a family.
+    #[must_use]
+    pub fn sum(&self, name: &str) -> f64 {
+        self.family(name).map(|(_, value)| value).sum()
     }
 
     /// All series of a family.

@@ -305,8 +305,10 @@ pub const FAMILIES: &[Family] = &[
             out.distribution(&[shard], &Distribution::of_hdr(&stats.batch_records, 1.0, BATCH_LEN));
         });
     }),
-    counter("no_journal_bytes_total", &["shard"], "Bytes given to the journal.", |now, out| {
-        each_shard(now, |shard, stats| out.count(&[shard], stats.journal_bytes));
+    counter("no_journal_bytes_total", &["shard"], "Bytes written to the journal.", |now, out| {
+        for (shard, index) in now.indexes.iter().enumerate() {
+            out.count(&[&shard.to_string()], index.written_bytes);
+        }
     }),
     gauge("no_index_behind_bytes", &["shard"], "Durable, not yet in the index.", |now, out| {
         for (shard, index) in now.indexes.iter().enumerate() {

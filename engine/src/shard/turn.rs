@@ -219,7 +219,6 @@ impl Shard {
         let (batch, gated) = self.machine.close(seq);
         let stats = self.machine.stats_mut();
         stats.batch_records.record(batch.records.len() as u64);
-        stats.journal_bytes += batch.records.iter().map(record_bytes).sum::<u64>();
         self.last_seq = seq;
         let sent = links.batches.try_send(batch);
         assert!(sent.is_ok(), "the journal's ring had a free place");
@@ -324,10 +323,6 @@ fn ring_depth(links: &Links) -> std::collections::BTreeMap<&'static str, u64> {
     let batches = links.batches.capacity() - links.batches.free();
     let rings = [("commands", commands), ("effects", effects), ("batches", batches)];
     rings.into_iter().map(|(name, depth)| (name, depth as u64)).collect()
-}
-
-fn record_bytes(record: &crate::event::Record) -> u64 {
-    96 + record.event.payload().map_or(0, |payload| payload.bytes_len() as u64)
 }
 
 /// The net core that an effect goes to. Calls of one task, and their abort, go to the same one.

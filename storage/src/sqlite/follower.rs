@@ -47,6 +47,8 @@ pub struct IndexReading {
     pub behind_bytes: u64,
     /// CPU time spent on taking frames over, in ns, since the start.
     pub cost_ns: u64,
+    /// Bytes that were written to the journal since the start.
+    pub written_bytes: u64,
 }
 
 /// Looks at all indexes of a store. Cheap to clone; for any thread.
@@ -56,10 +58,14 @@ pub struct IndexWatch(pub(crate) Arc<[Arc<Followed>]>);
 impl IndexWatch {
     /// One reading for each shard, in order.
     pub fn read(&self) -> impl Iterator<Item = IndexReading> {
-        self.0.iter().map(|followed| IndexReading {
-            behind_bytes: followed.lock().waiting_bytes as u64,
-            // ORDER: a sum that nothing else depends on.
-            cost_ns: followed.cost_ns.load(Ordering::Relaxed),
+        self.0.iter().map(|followed| {
+            let state = followed.lock();
+            IndexReading {
+                behind_bytes: state.waiting_bytes as u64,
+                // ORDER: a sum that nothing else depends on.
+                cost_ns: followed.cost_ns.load(Ordering::Relaxed),
+                written_bytes: state.written_bytes,
+            }
         })
     }
 }
@@ -69,6 +75,8 @@ struct State {
     /// Durable in the journal and not yet in the index, in order.
     waiting: VecDeque<Arc<Frame>>,
     waiting_bytes: usize,
+    /// Of all frames so far.
+    written_bytes: u64,
     /// When the first of them came.
     since: Option<Instant>,
     /// The last frame that is durable in the journal.
@@ -113,6 +121,7 @@ impl Followed {
         assert_eq!(frame.number, state.durable + 1, "frames come in their order");
         state.durable = frame.number;
         state.waiting_bytes += frame.bytes().len();
+        state.written_bytes += frame.bytes().len() as u64;
         state.waiting.push_back(frame);
         if state.since.is_none() {
             state.since = Some(Instant::now());

@@ -133,6 +133,7 @@ impl Core {
         self.written.clear();
         (self.is_syncing, self.had_turn) = (true, false);
         self.running = Some(Running::Commit(all));
-        costs.commit_fixed_us + all.records as f64 / EVENTS_PER_TASK * costs.commit_us
+        let each_us = costs.commit_us + costs.index_us;
+        costs.commit_fixed_us + all.records as f64 / EVENTS_PER_TASK * each_us
     }
 }

@@ -56,6 +56,8 @@ pub struct Costs {
     pub commit_us: f64,
     /// A commit, whatever is in it: system calls, no waiting.
     pub commit_fixed_us: f64,
+    /// Taking its events over into the index, on the shard's core as well.
+    pub index_us: f64,
     /// Rendering and writing its answer, on the net core.
     pub render_us: f64,
     /// Waking a thread that sleeps, on the side that wakes.
@@ -107,7 +109,7 @@ pub fn curve(costs: &Costs, cores: &[usize], measured_us: u64) -> Vec<Predicted>
 fn best_split(costs: &Costs, cores: usize, measured_us: u64) -> Predicted {
     assert!(2 <= cores, "a net core and a shard");
     let net = costs.net_us + costs.auth_us + costs.ring_us + costs.render_us;
-    let shard = costs.decide_us + costs.act_us + costs.commit_us + costs.ring_us;
+    let shard = costs.decide_us + costs.act_us + costs.commit_us + costs.index_us + costs.ring_us;
     let even = (cores as f64 * net / (net + shard)).round() as usize;
     let least = (cores - 1).saturating_sub(usize::from(PARTITIONS)).max(1);
     let splits = even.saturating_sub(1).max(least)..=(even + 1).min(cores - 1);
@@ -425,6 +427,7 @@ mod tests {
         turn_us: 0.5,
         commit_us: 3.0,
         commit_fixed_us: 20.0,
+        index_us: 0.0,
         render_us: 3.0,
         wake_us: 10.0,
         busy_poll_us: 0.0,
