@@ -1,7 +1,7 @@
 //! What more cores would give: measures here what each layer costs, and lets `curve` predict.
 //!
-//! What a task costs by itself is taken from a load in batches, where a turn and a commit are shared
-//! by thousands; what a turn and a commit cost whatever is in them is what a load of single
+//! What a task costs by itself is taken from a load in batches, where a turn and a commit are
+//! shared by thousands; what a turn and a commit cost whatever is in them is what a load of single
 //! submissions costs beyond that.
 
 use crate::bench::Bench;
