@@ -70,10 +70,16 @@ impl<'a> Unpack<'a> {
     /// The next `N` cells and then the end, or `None`.
     pub(crate) fn cells<const N: usize>(&mut self) -> Option<[Cell<'a>; N]> {
         let mut cells = [const { Cell::Null }; N];
-        for cell in &mut cells {
+        self.read(&mut cells)?;
+        Some(cells)
+    }
+
+    /// Likewise, in place: an array of many cells is dear to hand about.
+    pub(crate) fn read(&mut self, cells: &mut [Cell<'a>]) -> Option<()> {
+        for cell in cells {
             *cell = self.cell()?;
         }
-        self.0.is_empty().then_some(cells)
+        self.0.is_empty().then_some(())
     }
 
     fn sized(&mut self) -> Option<&'a [u8]> {

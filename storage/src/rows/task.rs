@@ -165,8 +165,9 @@ impl<R: Row> Row for Whole<'_, R> {
 pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malformed> {
     let malformed = Malformed { table: TABLE, column: "rest" };
     let Cell::Bytes(Cow::Borrowed(packed)) = row.cell(OWN) else { return Err(malformed) };
-    let rest = Unpack::new(packed).cells().ok_or(malformed)?;
-    v1_task_of(&Whole { own: row, rest }, names)
+    let mut whole = Whole { own: row, rest: [const { Cell::Null }; REST.len()] };
+    Unpack::new(packed).read(&mut whole.rest).ok_or(malformed)?;
+    v1_task_of(&whole, names)
 }
 
 /// The task of a row with [`V1_TASK_COLUMNS`].

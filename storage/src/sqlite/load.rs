@@ -1,7 +1,7 @@
 //! Loading at start: the open tasks (live ones and dead letters), keys and agents of a shard's
 //! file, each handed over as it is read: neighbours in the file are of all partitions, and nothing
-//! of them is kept here. Tasks are read by a thread of their own while the shard's own puts those
-//! before them in their places: each is about half of the work, and at start cores are idle.
+//! of them is kept here. Tasks are read by two threads, each one half of the ids, while the shard's
+//! own puts them in their places: decoding is most of the work, and at start cores are idle.
 
 use crate::error::{Error, Malformed, Result};
 use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
@@ -10,15 +10,19 @@ use no_engine::event::{AgentRow, KeyRow};
 use no_engine::id::PartitionId;
 use no_engine::port::Load;
 use no_engine::task::Task;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::thread::ScopedJoinHandle;
 
 /// Tasks handed from the reading thread to the shard's at a time.
 const PIECE_TASKS: usize = 256;
 /// Pieces that may wait between them.
 const PIECES_WAITING: usize = 16;
+
+/// Above every id: an id has a version and a variant, not all bits.
+const LAST_ID: [u8; 16] = [0xff; 16];
 
 /// Reads what one shard needs to start. Its connection ends with it.
 pub struct SqliteLoad {
@@ -44,13 +48,31 @@ impl SqliteLoad {
         Ok(count.map_err(|source| self.of_sqlite(source))? as usize)
     }
 
-    /// Hands the open tasks to `take` in pieces, in one walk along the index; until it has enough.
-    fn walk_tasks(&mut self, mut take: impl FnMut(Vec<Task>) -> ControlFlow<()>) -> Result<()> {
+    /// The id in the middle of the open ones: found along the index alone.
+    fn middle(&self) -> Result<[u8; 16]> {
+        let sql = format!(
+            "SELECT id FROM tasks INDEXED BY tasks_open WHERE {OPEN} ORDER BY id LIMIT 1 OFFSET ?1"
+        );
+        let half = (self.count()? / 2) as i64;
+        let id = self.db.query_row(&sql, [half], |row| row.get(0)).optional();
+        Ok(id.map_err(|source| self.of_sqlite(source))?.unwrap_or(LAST_ID))
+    }
+
+    /// Hands the open tasks with ids from `from` to below `until` to `take` in pieces, in one walk
+    /// along the index; until it has enough.
+    fn walk_tasks(
+        &mut self,
+        (from, until): ([u8; 16], [u8; 16]),
+        mut take: impl FnMut(Vec<Task>) -> ControlFlow<()>,
+    ) -> Result<()> {
         let columns = TASK_COLUMNS.join(",");
-        let sql = format!("SELECT {columns} FROM tasks INDEXED BY tasks_open WHERE {OPEN}");
+        let sql = format!(
+            "SELECT {columns} FROM tasks INDEXED BY tasks_open \
+             WHERE {OPEN} AND ?1 <= id AND id < ?2 ORDER BY id"
+        );
         let of_sqlite = |source| Error::of_sqlite(&self.path, source);
         let mut statement = self.db.prepare(&sql).map_err(of_sqlite)?;
-        let mut rows = statement.query([]).map_err(of_sqlite)?;
+        let mut rows = statement.query((from, until)).map_err(of_sqlite)?;
         let mut piece = Vec::with_capacity(PIECE_TASKS);
         while let Some(row) = rows.next().map_err(of_sqlite)? {
             let task = rows::task_of(row, &mut self.names);
@@ -109,21 +131,31 @@ impl Load for SqliteLoad {
         take: &mut dyn FnMut(Task),
     ) -> no_engine::Result<()> {
         assert!(partitions.is_sorted());
+        let middle = self.middle().map_err(|error| failed(&error))?;
+        let mut other = SqliteLoad::new(self.path.clone()).map_err(|error| failed(&error))?;
         let (send, pieces) = mpsc::sync_channel(PIECES_WAITING);
         let walked = std::thread::scope(|scope| {
-            // The end of the walk must end the channel: the sender moves in and goes with it.
-            let walker = scope.spawn(move || {
-                self.walk_tasks(|piece| match send.send(piece) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
+            // The end of the walks must end the channel: the senders move in and go with them.
+            let walkers = [(&mut *self, [0; 16], middle), (&mut other, middle, LAST_ID)];
+            let walkers = walkers.map(|(load, from, until)| {
+                let send = send.clone();
+                scope.spawn(move || {
+                    load.walk_tasks((from, until), |piece| match send.send(piece) {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(_) => ControlFlow::Break(()),
+                    })
                 })
             });
+            drop(send);
             for task in pieces.iter().flatten() {
                 if is_asked(partitions, task.id.partition()) {
                     take(task);
                 }
             }
-            walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let join = |walker: ScopedJoinHandle<'_, Result<()>>| {
+                walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            walkers.map(join).into_iter().collect::<Result<()>>()
         });
         walked.map_err(|error| failed(&error))
     }
