@@ -11,6 +11,10 @@ use no_loadtest::{Observer, Silent};
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
+/// Connections that offer it, and requests under way on each.
+const CONNECTIONS: usize = 500;
+const PIPELINE: usize = 16;
+
 /// Phases of less tell load from start and end no more.
 const PHASE_MIN: Duration = Duration::from_secs(2);
 
@@ -19,6 +23,9 @@ pub(super) fn overload(bench: &mut Bench) -> Result<Vec<Figure>> {
     let plan = OverloadPlan {
         plan: bench.plan(&server, Tasks::default()),
         peak_connections: CLIENTS,
+        // One request on each connection would wait for its answer, and less would be offered.
+        connections: CONNECTIONS,
+        pipeline: PIPELINE,
         peak_duration: bench.load().max(PHASE_MIN),
         phase_duration: bench.load().max(PHASE_MIN),
         ..OverloadPlan::default()
@@ -76,10 +83,11 @@ fn figure(verdict: &Verdict, note: String, report: &OverloadReport) -> Figure {
     let of_goodput = phase.filter(|_| text.contains("goodput")).map(|phase| {
         let sent = phase.requests.sent_per_second / report.peak.requests_per_second;
         format!(
-            "peak {}/s; {} × were really sent over {} connections",
+            "peak {}/s; {} × were really sent, {} requests under way, {} refused",
             short(report.peak.requests_per_second),
             short(sent),
-            report.connections
+            report.connections * report.pipeline,
+            phase.requests.refused()
         )
     });
     let what = format!("overload {text}");
