@@ -143,7 +143,6 @@ fn part(
 
 fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), String>>) {
     let ShardPart { shard, mut machine, mut load, mut links, door, clock, .. } = part;
-    pin(part.core);
     let partitions = partitions_of(shard, part.partitions, part.shards);
     if let Err(error) = machine.load_all(clock.now(), &partitions, &mut load, part.last_stop) {
         let _ = loaded.send(Err(error.to_string()));
@@ -151,6 +150,8 @@ fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), Stri
     }
     drop(load);
     let _ = loaded.send(Ok(()));
+    // Not before: threads that read at the load would have been kept to the same core.
+    pin(part.core);
     let mut shard = Shard::new(machine, &part.limits);
     let block = |timeout| door.eventfd.block(Some(timeout));
     run::run(&mut shard, &mut links, &clock, &door.sleeper, block, &part.pulse, part.busy_poll_us);

@@ -10,7 +10,7 @@ use no_engine::event::{AgentRow, KeyRow};
 use no_engine::id::PartitionId;
 use no_engine::port::Load;
 use no_engine::task::Task;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -29,33 +29,46 @@ pub struct SqliteLoad {
     db: Connection,
     path: PathBuf,
     names: Names,
+    survey: Option<Survey>,
+}
+
+/// What a walk along the index of open tasks tells.
+#[derive(Clone, Copy)]
+struct Survey {
+    len: usize,
+    /// An id with about half of them below it.
+    middle: [u8; 16],
 }
 
 impl SqliteLoad {
     pub(crate) fn new(path: PathBuf) -> Result<SqliteLoad> {
         let db = schema::open_reader(&path)?;
-        Ok(SqliteLoad { db, path, names: Names::default() })
+        Ok(SqliteLoad { db, path, names: Names::default(), survey: None })
     }
 
     fn of_sqlite(&self, source: rusqlite::Error) -> Error {
         Error::of_sqlite(&self.path, source)
     }
 
-    /// Open tasks; counted along the index alone.
-    fn count(&self) -> Result<usize> {
-        let sql = format!("SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE {OPEN}");
-        let count = self.db.query_row(&sql, [], |row| row.get::<_, u32>(0));
-        Ok(count.map_err(|source| self.of_sqlite(source))? as usize)
-    }
-
-    /// The id in the middle of the open ones: found along the index alone.
-    fn middle(&self) -> Result<[u8; 16]> {
-        let sql = format!(
-            "SELECT id FROM tasks INDEXED BY tasks_open WHERE {OPEN} ORDER BY id LIMIT 1 OFFSET ?1"
-        );
-        let half = (self.count()? / 2) as i64;
-        let id = self.db.query_row(&sql, [half], |row| row.get(0)).optional();
-        Ok(id.map_err(|source| self.of_sqlite(source))?.unwrap_or(LAST_ID))
+    /// How many open tasks there are and where their middle is: one walk along the index alone,
+    /// made once.
+    fn survey(&mut self) -> Result<Survey> {
+        if let Some(survey) = self.survey {
+            return Ok(survey);
+        }
+        let of_sqlite = |source| Error::of_sqlite(&self.path, source);
+        let sql = format!("SELECT id FROM tasks INDEXED BY tasks_open WHERE {OPEN} ORDER BY id");
+        let mut statement = self.db.prepare(&sql).map_err(of_sqlite)?;
+        let mut rows = statement.query([]).map_err(of_sqlite)?;
+        let (mut len, mut marks) = (0, Vec::new());
+        while let Some(row) = rows.next().map_err(of_sqlite)? {
+            if len % PIECE_TASKS == 0 {
+                marks.push(row.get(0).map_err(of_sqlite)?);
+            }
+            len += 1;
+        }
+        let middle = marks.get(marks.len() / 2).copied().unwrap_or(LAST_ID);
+        Ok(*self.survey.insert(Survey { len, middle }))
     }
 
     /// Hands the open tasks with ids from `from` to below `until` to `take` in pieces, in one walk
@@ -122,7 +135,7 @@ fn failed(error: &Error) -> no_engine::Error {
 
 impl Load for SqliteLoad {
     fn tasks_len(&mut self) -> no_engine::Result<usize> {
-        self.count().map_err(|error| failed(&error))
+        Ok(self.survey().map_err(|error| failed(&error))?.len)
     }
 
     fn tasks(
@@ -131,7 +144,7 @@ impl Load for SqliteLoad {
         take: &mut dyn FnMut(Task),
     ) -> no_engine::Result<()> {
         assert!(partitions.is_sorted());
-        let middle = self.middle().map_err(|error| failed(&error))?;
+        let middle = self.survey().map_err(|error| failed(&error))?.middle;
         let mut other = SqliteLoad::new(self.path.clone()).map_err(|error| failed(&error))?;
         let (send, pieces) = mpsc::sync_channel(PIECES_WAITING);
         let walked = std::thread::scope(|scope| {
