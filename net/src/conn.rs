@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 /// A coarse clock, in ms since the server started; moved by the sweep.
 pub type Coarse = Rc<Cell<u64>>;
@@ -38,6 +39,7 @@ pub struct ConnState {
     is_operators: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
+    closed: Rc<Notify>,
 }
 
 /// How long a connection may take over what, in ms.
@@ -51,10 +53,17 @@ pub struct Patience {
     pub write_ms: u64,
 }
 
+impl Drop for ConnState {
+    fn drop(&mut self) {
+        self.closed.notify_one();
+    }
+}
+
 impl ConnState {
-    /// A connection that has just been accepted: its first head is due.
+    /// A connection that has just been accepted: its first head is due. Rings `closed` when nothing
+    /// of it is left.
     #[must_use]
-    pub fn new(clock: Coarse) -> Rc<ConnState> {
+    pub fn new(clock: Coarse, closed: Rc<Notify>) -> Rc<ConnState> {
         let now = clock.get();
         Rc::new(ConnState {
             clock,
@@ -66,6 +75,7 @@ impl ConnState {
             is_operators: Cell::new(false),
             order: Cell::new(Order::Go),
             waker: RefCell::new(None),
+            closed,
         })
     }
 
@@ -226,7 +236,7 @@ mod tests {
     #[test]
     fn heads_are_due_soon_and_idle_ones_later() {
         let clock = Coarse::default();
-        let state = ConnState::new(Rc::clone(&clock));
+        let state = ConnState::new(Rc::clone(&clock), Rc::default());
         clock.set(5);
         assert!(!state.is_overdue(&PATIENCE));
         clock.set(6);
@@ -252,7 +262,7 @@ mod tests {
     #[test]
     fn a_reader_that_takes_nothing_is_overdue_even_while_busy() {
         let clock = Coarse::default();
-        let io = Io { socket: (), state: ConnState::new(Rc::clone(&clock)) };
+        let io = Io { socket: (), state: ConnState::new(Rc::clone(&clock), Rc::default()) };
         let _request = io.state.begin();
         let _ = io.wrote(Poll::<()>::Pending);
         clock.set(31);
@@ -263,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_harder_order_stays() {
-        let state = ConnState::new(Coarse::default());
+        let state = ConnState::new(Coarse::default(), Rc::default());
         state.order(Order::Close);
         state.order(Order::Finish);
         assert_eq!(state.order.get(), Order::Close);

@@ -25,6 +25,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Open connections of one net core.
@@ -82,7 +83,14 @@ impl Default for ServerLimits {
     }
 }
 
-type Open = Rc<RefCell<Vec<Weak<ConnState>>>>;
+/// The connections that are open, and what rings when one has closed.
+#[derive(Default)]
+struct Connections {
+    states: RefCell<Vec<Weak<ConnState>>>,
+    closed: Rc<Notify>,
+}
+
+type Open = Rc<Connections>;
 
 /// Serves until the phase is [`Phase::Stopping`] and what was under way is done.
 ///
@@ -152,8 +160,8 @@ async fn accept(
         }
         let connected = stats.connected();
         let _ = socket.set_nodelay(true);
-        let state = ConnState::new(Rc::clone(clock));
-        open.borrow_mut().push(Rc::downgrade(&state));
+        let state = ConnState::new(Rc::clone(clock), Rc::clone(&open.closed));
+        open.states.borrow_mut().push(Rc::downgrade(&state));
         tokio::task::spawn_local(connection(socket, state, Rc::clone(router), connected));
     }
 }
@@ -166,7 +174,7 @@ async fn sweep(clock: Coarse, open: Open, patience: Patience) {
     loop {
         every.tick().await;
         clock.set(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-        open.borrow_mut().retain(|state| match state.upgrade() {
+        open.states.borrow_mut().retain(|state| match state.upgrade() {
             Some(state) => {
                 if state.is_overdue(&patience) {
                     state.order(Order::Close);
@@ -182,15 +190,14 @@ async fn sweep(clock: Coarse, open: Open, patience: Patience) {
 async fn finish(open: &Open) {
     loop {
         let mut is_open = false;
-        for state in open.borrow().iter().filter_map(Weak::upgrade) {
+        for state in open.states.borrow().iter().filter_map(Weak::upgrade) {
             state.order(Order::Finish);
             is_open = true;
         }
         if !is_open {
             return;
         }
-        // Told again, and not just awaited: one may have been accepted since, and heard nothing.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        open.closed.notified().await;
     }
 }
 
