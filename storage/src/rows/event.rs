@@ -2,7 +2,7 @@
 //! holds whole, so that three events cost one row and not three.
 //!
 //! What the task's row says anyway is not written again: of `submitted` neither who and what was
-//! submitted, nor the input; of `succeeded` not the output. Reading joins them back ([`Joined`]).
+//! submitted, nor the input; of `succeeded` not the output. Reading takes them from the task again.
 //! Version 1 had a row for each event; it is read for moving to version 2 only.
 
 use super::{Cells, Row};
@@ -20,9 +20,6 @@ use std::sync::Arc;
 pub(crate) const HISTORY_FIRST: u32 = 1;
 
 const MALFORMED: Malformed = Malformed { table: "events", column: "data" };
-
-/// What of a task's row its events need: the whole of it.
-pub(crate) type Joined = Task;
 
 /// An event as it is written. The names are those of [`Event`], and stay for ever.
 #[derive(Serialize)]
@@ -97,7 +94,7 @@ pub(crate) fn write_event(out: &mut Vec<u8>, record: &Record) -> Result<(), Malf
 }
 
 /// The records of a stretch of `task`'s history that begins with event `first`.
-pub(crate) fn records_of(text: &str, first: u32, task: &Joined) -> Result<Vec<Record>, Malformed> {
+pub(crate) fn records_of(text: &str, first: u32, task: &Task) -> Result<Vec<Record>, Malformed> {
     let elements: Vec<(u64, &RawValue)> = serde_json::from_str(text).map_err(|_| MALFORMED)?;
     let mut records = Vec::with_capacity(elements.len());
     for (n, (at, raw)) in (u64::from(first)..).zip(elements) {
@@ -108,7 +105,7 @@ pub(crate) fn records_of(text: &str, first: u32, task: &Joined) -> Result<Vec<Re
     Ok(records)
 }
 
-fn event_of(text: &str, task: &Joined) -> Option<Event> {
+fn event_of(text: &str, task: &Task) -> Option<Event> {
     if text == r#""succeeded""# {
         return Some(Event::Succeeded { output: task.output()?.clone() });
     }
@@ -139,23 +136,23 @@ fn event_of(text: &str, task: &Joined) -> Option<Event> {
 /// The columns of version 1.
 pub(crate) const V1_EVENT_COLUMNS: [&str; 6] = ["task", "n", "at", "kind", "data", "blob"];
 
-/// The record of a row with [`V1_EVENT_COLUMNS`].
-pub(crate) fn v1_record_of(row: &impl Row, joined: &Joined) -> Result<Record, Malformed> {
+/// The record of a row with [`V1_EVENT_COLUMNS`], which is one `of` that task.
+pub(crate) fn v1_record_of(row: &impl Row, of: &Task) -> Result<Record, Malformed> {
     let mut cells = Cells::new(row, "events", &V1_EVENT_COLUMNS);
     let task = TaskId::from_bytes(cells.bytes()?).ok_or_else(|| cells.malformed())?;
     let n = cells.small()?;
     let at = Millis(cells.bits()?);
     let kind = cells.text()?;
     let data = cells.json_or_null::<Event>()?;
-    let event = v1_event_of(kind, data, joined).ok_or_else(|| cells.malformed())?;
+    let event = v1_event_of(kind, data, of).ok_or_else(|| cells.malformed())?;
     Ok(Record { task, n, at, event: Arc::new(event) })
 }
 
-fn v1_event_of(kind: &str, data: Option<Event>, joined: &Joined) -> Option<Event> {
+fn v1_event_of(kind: &str, data: Option<Event>, of: &Task) -> Option<Event> {
     let mut event = match data {
         Some(event) => event,
         None => match kind {
-            "succeeded" => Event::Succeeded { output: joined.output()?.clone() },
+            "succeeded" => Event::Succeeded { output: of.output()?.clone() },
             "woken" => Event::Woken,
             "cancelled" => Event::Cancelled,
             "removed" => Event::Removed,
@@ -163,7 +160,7 @@ fn v1_event_of(kind: &str, data: Option<Event>, joined: &Joined) -> Option<Event
         },
     };
     if let Event::Submitted { new, .. } = &mut event {
-        new.input = joined.input.clone();
+        new.input = of.input.clone();
     }
     (event.name() == kind).then_some(event)
 }
