@@ -11,7 +11,6 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cores;
-pub mod costed;
 pub mod demo;
 pub mod drain;
 pub mod error;

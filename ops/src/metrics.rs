@@ -306,13 +306,13 @@ pub const FAMILIES: &[Family] = &[
         });
     }),
     counter("no_journal_bytes_total", &["shard"], "Bytes written to the journal.", |now, out| {
-        for (shard, index) in now.indexes.iter().enumerate() {
-            out.count(&[&shard.to_string()], index.written_bytes);
+        for (shard, store) in now.store.iter().enumerate() {
+            out.count(&[&shard.to_string()], store.written_bytes);
         }
     }),
     gauge("no_index_behind_bytes", &["shard"], "Durable, not yet in the index.", |now, out| {
-        for (shard, index) in now.indexes.iter().enumerate() {
-            out.count(&[&shard.to_string()], index.behind_bytes);
+        for (shard, store) in now.store.iter().enumerate() {
+            out.count(&[&shard.to_string()], store.behind_bytes);
         }
     }),
     counter("no_journal_errors_total", &["shard"], "Commits that failed.", |now, out| {

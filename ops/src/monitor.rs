@@ -1,7 +1,6 @@
 //! The performance monitor: on each scrape it asks every shard for a copy of its figures, merges
 //! them with those of the net cores and the process, and writes them out.
 
-use crate::costed::CommitCost;
 use crate::exposition::{Distribution, Format};
 use crate::metrics::{AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot};
 use crate::process::ProcessReader;
@@ -15,7 +14,7 @@ use no_net::core::Core;
 use no_net::out::OutConfig;
 use no_net::route::{Access, Outcome, Response, Router, handler};
 use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES};
-use no_storage::sqlite::IndexWatch;
+use no_storage::sqlite::StoreWatch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -29,10 +28,8 @@ pub struct Shown {
     pub stats: Vec<Arc<stats::HttpStats>>,
     /// What the token checks came to.
     pub tally: Arc<AuthTally>,
-    /// CPU time of commits.
-    pub commits: CommitCost,
-    /// How far the indexes are behind their journals.
-    pub indexes: IndexWatch,
+    /// What journals and indexes do.
+    pub store: StoreWatch,
     /// Counts what the outbound guard refused.
     pub out: OutConfig,
     /// Whether anybody may scrape.
@@ -75,8 +72,8 @@ impl Monitor {
             let named = core.agents.all().into_iter().map(|(name, _)| name);
             let process = self.process.borrow_mut().read();
             let (http, cost) = (http(&self.shown.stats), self.cost());
-            let indexes = self.shown.indexes.read().collect();
-            Snapshot::new(shards, named, http, self.auth(), cost, process).with_indexes(indexes)
+            let store = self.shown.store.read().collect();
+            Snapshot::new(shards, named, http, self.auth(), cost, process).with_store(store)
         };
         let text = crate::exposition::render(&snapshot, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));
@@ -92,8 +89,7 @@ impl Monitor {
     }
 
     fn cost(&self) -> CostCounts {
-        let commit_ns = self.shown.commits.ns();
-        let mut all = CostCounts { commit_ns, ..CostCounts::default() };
+        let mut all = CostCounts::default();
         self.shown.stats.iter().for_each(|core| all.add(&core.cost.figures()));
         all
     }

@@ -4,7 +4,6 @@
 use super::links::NetEnds;
 use super::outside::Outside;
 use super::shards::{pin, spawn};
-use crate::costed::CommitCost;
 use crate::error::{Error, Result};
 use crate::metrics::AuthTally;
 use crate::vitals::Vitals;
@@ -19,7 +18,7 @@ use no_net::reads::{self, ReaderLink};
 use no_net::server::ServerLimits;
 use no_net::stats::HttpStats;
 use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
-use no_storage::sqlite::IndexWatch;
+use no_storage::sqlite::StoreWatch;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -49,8 +48,7 @@ pub(super) struct Plan {
     pub(super) partitions: u16,
     pub(super) connections_max: usize,
     pub(super) tally: Arc<AuthTally>,
-    pub(super) commits: CommitCost,
-    pub(super) indexes: IndexWatch,
+    pub(super) store: StoreWatch,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
     pub(super) seed: u64,
@@ -63,8 +61,7 @@ impl Plan {
             vitals: Arc::clone(&self.vitals),
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
-            commits: self.commits.clone(),
-            indexes: self.indexes.clone(),
+            store: self.store.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }

@@ -4,7 +4,6 @@ use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::config::Config;
 use crate::cores::{self, Eventfd, SystemClock};
-use crate::costed::CommitCost;
 use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
 use crate::vitals::{Stage, Vitals};
@@ -70,9 +69,7 @@ impl Node {
             links::make(engine.shards, engine.net_cores).map_err(out_of_files)?;
         let (net_cores, shard_cores) = placed(config);
         let last_stop = if store.was_clean() { LastStop::Clean } else { LastStop::Crash };
-        let commits = CommitCost::default();
-        let plan =
-            shards::Plan { config, registry: &registry, clock, last_stop, seed, commits: &commits };
+        let plan = shards::Plan { config, registry: &registry, clock, last_stop, seed };
         let shards = shards::start(&plan, &mut store, shard_ends, &shard_cores)?;
         let vitals = Arc::new(Vitals::new(
             shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect(),
@@ -94,8 +91,7 @@ impl Node {
             partitions: engine.partitions,
             connections_max: config.service.connections_max,
             tally: Arc::default(),
-            commits,
-            indexes: store.watch(),
+            store: store.watch(),
             is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,
             seed,

@@ -3,7 +3,6 @@
 use super::links::{Door, ShardEnds};
 use crate::config::Config;
 use crate::cores::{self, SystemClock};
-use crate::costed::{CommitCost, Costed};
 use crate::error::{Error, Result};
 use no_engine::control::partitions_of;
 use no_engine::doorbell::Bell;
@@ -45,7 +44,6 @@ pub(super) struct Plan<'a> {
     pub(super) clock: SystemClock,
     pub(super) last_stop: LastStop,
     pub(super) seed: u64,
-    pub(super) commits: &'a CommitCost,
 }
 
 /// What a shard's thread takes with it.
@@ -81,7 +79,6 @@ pub(super) fn start(
     for (number, ends) in ends.into_iter().enumerate() {
         let shard = ShardId(number as u16);
         let journal = store.journal(shard).map_err(super::store::refused)?;
-        let journal = Costed::new(journal, plan.commits.clone());
         let load = store.loader(shard).map_err(super::store::refused)?;
         let pulse = Arc::new(Pulse::default());
         let core = cores.get(number).copied().flatten();
@@ -162,7 +159,7 @@ fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), Stri
 
 fn start_journal(
     shard: ShardId,
-    mut journal: Costed<SqliteJournal>,
+    mut journal: SqliteJournal,
     ends: JournalEnds,
     clock: SystemClock,
 ) -> Result<JoinHandle<Ended>> {

@@ -23,15 +23,13 @@
 use super::inputs::Snapshot;
 use no_net::cost::{CostFigures, LAYERS};
 
-/// What net cores and journal threads counted.
+/// What net cores counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CostCounts {
     /// Tasks accepted by all net cores.
     pub tasks: u64,
     /// Work of all net cores, in ns, by [`LAYERS`].
     pub net_ns: [u64; LAYERS.len()],
-    /// CPU time of all journal threads in commits, in ns.
-    pub commit_ns: u64,
 }
 
 impl CostCounts {
@@ -52,8 +50,9 @@ pub(super) fn by_layer(now: &Snapshot) -> Vec<(&'static str, f64)> {
     let act_us: u64 = now.shards.iter().map(|shard| shard.act_us).sum();
     all.push(("decide", decide_us as f64 / 1e6));
     all.push(("act", act_us as f64 / 1e6));
-    all.push(("commit", now.cost.commit_ns as f64 / 1e9));
-    let index_ns: u64 = now.indexes.iter().map(|index| index.cost_ns).sum();
+    let commit_ns: u64 = now.store.iter().map(|store| store.commit_ns).sum();
+    let index_ns: u64 = now.store.iter().map(|store| store.index_ns).sum();
+    all.push(("commit", commit_ns as f64 / 1e9));
     all.push(("index", index_ns as f64 / 1e9));
     all
 }

@@ -4,7 +4,7 @@ use super::cost::CostCounts;
 use crate::exposition::Distribution;
 use crate::process::ProcessInfo;
 use no_engine::stats::{AgentStats, CallStats, ShardStats};
-use no_storage::sqlite::IndexReading;
+use no_storage::sqlite::StoreReading;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -67,17 +67,17 @@ pub struct Snapshot {
     pub(super) auth: AuthCounts,
     pub(super) cost: CostCounts,
     pub(super) process: ProcessInfo,
-    pub(super) indexes: Vec<IndexReading>,
+    pub(super) store: Vec<StoreReading>,
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
     tools: BTreeMap<Arc<str>, CallStats>,
 }
 
 impl Snapshot {
-    /// Adds how far each shard's index is behind, in the order of the shards.
+    /// Adds what each shard's journal and index say, in the order of the shards.
     #[must_use]
-    pub fn with_indexes(self, indexes: Vec<IndexReading>) -> Snapshot {
-        Snapshot { indexes, ..self }
+    pub fn with_store(self, store: Vec<StoreReading>) -> Snapshot {
+        Snapshot { store, ..self }
     }
 
     /// Merges what all shards say about agents, models and tools; `named` agents are shown even

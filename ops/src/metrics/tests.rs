@@ -6,6 +6,7 @@ use crate::process::ProcessInfo;
 use expect_test::expect;
 use no_engine::id::ShardId;
 use no_engine::stats::ShardStats;
+use no_storage::sqlite::StoreReading;
 use std::collections::BTreeSet;
 
 /// The families that DESIGN §8 names.
@@ -53,8 +54,10 @@ fn snapshot() -> Snapshot {
     auth.denied.insert("expired", 2);
     auth.by_permission.insert("tasks:submit", (5, 1));
     let process = ProcessInfo { memory_ratio: Some(0.5), ..ProcessInfo::default() };
-    let cost = CostCounts { tasks: 4, net_ns: [8_000, 4_000, 2_000, 1_000], commit_ns: 16_000 };
-    Snapshot::new(vec![shard], ["echo".into()], http, auth, cost, process)
+    let cost = CostCounts { tasks: 4, net_ns: [8_000, 4_000, 2_000, 1_000] };
+    let store = StoreReading { commit_ns: 16_000, index_ns: 4_000, ..StoreReading::default() };
+    let now = Snapshot::new(vec![shard], ["echo".into()], http, auth, cost, process);
+    now.with_store(vec![StoreReading { behind_bytes: 4_096, written_bytes: 8_192, ..store }])
 }
 
 /// The lines of one family.
@@ -165,7 +168,7 @@ fn samples_in_text() {
         no_task_cost_seconds_count{layer="act"} 4
         no_task_cost_seconds_sum{layer="commit"} 0.000016
         no_task_cost_seconds_count{layer="commit"} 4
-        no_task_cost_seconds_sum{layer="index"} 0
+        no_task_cost_seconds_sum{layer="index"} 0.000004
         no_task_cost_seconds_count{layer="index"} 4
         # HELP no_build_info The version that runs.
         # TYPE no_build_info gauge

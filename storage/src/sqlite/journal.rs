@@ -224,7 +224,8 @@ fn missing(task: TaskId) -> String {
 impl Journal for SqliteJournal {
     fn commit(&mut self, batches: &[Batch]) -> Result<(), CommitError> {
         self.sound()?;
-        let done = self.write(batches);
+        let followed = Arc::clone(&self.followed);
+        let done = followed.time_commit(|| self.write(batches));
         if let Err(CommitError::Failed(why)) = &done {
             self.poison.get_or_insert_with(|| why.clone());
         }

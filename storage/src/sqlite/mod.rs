@@ -27,7 +27,7 @@ mod work;
 mod tests;
 
 pub use checkpoint::Checkpoints;
-pub use follower::{IndexReading, IndexWatch};
+pub use follower::{StoreReading, StoreWatch};
 pub use journal::{Following, SqliteJournal};
 pub use load::SqliteLoad;
 pub use read::SqliteReader;
@@ -212,10 +212,10 @@ impl Store {
         SqliteReader::new(&self.paths, &self.followed, self.partitions)
     }
 
-    /// Looks at how far the indexes are behind.
+    /// Looks at what journals and indexes do.
     #[must_use]
-    pub fn watch(&self) -> IndexWatch {
-        IndexWatch(self.followed.iter().map(Arc::clone).collect())
+    pub fn watch(&self) -> StoreWatch {
+        StoreWatch(self.followed.iter().map(Arc::clone).collect())
     }
 
     /// Starts the thread that makes checkpoints. Drop it after the journals have ended.
