@@ -77,9 +77,8 @@ bench-parts: ## Measure the parts alone, by criterion PARTS="turn ring", ARGS=--
 	@$(CARGO) bench --locked -p no-benches $(foreach part,$(PARTS),--bench $(part)) -- $(ARGS)
 
 bench-runtimes: ## Compare the net core's runtime with its rivals, on one core each
-	@$(CARGO) build --release --locked -p no-ops
 	@$(CARGO) build --release --locked -p no-benches --features rivals
-	@exec $(BENCH) runtimes $(BENCH_PLACES) $(ARGS)
+	@exec $(BENCH) runtimes $(ARGS)
 
 bench-compare: ## Measure BASE=<commit> and this one by turns (ROWS=single,batched, ARGS="--rounds 5")
 	@if [ -z "$(BASE)" ]; then echo "BASE=<commit> is missing" >&2; exit 2; fi

@@ -22,6 +22,14 @@ pub enum Length {
     Full,
 }
 
+impl Length {
+    /// What the option `--quick` asks for.
+    #[must_use]
+    pub fn of(quick: bool) -> Length {
+        if quick { Length::Quick } else { Length::Full }
+    }
+}
+
 /// Clients that find a peak: enough for a commit to have company, too few to wait for each other.
 pub const CLIENTS: usize = 256;
 /// How often what is compared has its turn.

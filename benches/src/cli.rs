@@ -32,8 +32,9 @@ enum Command {
     Compare(Compare),
     /// The rivals of the net core's runtime
     Runtimes {
-        #[command(flatten)]
-        common: Common,
+        /// A look instead of a measurement: a fifth of the time
+        #[arg(long)]
+        quick: bool,
     },
     /// Where the server's time goes under load, as a picture
     Flamegraph {
@@ -131,9 +132,11 @@ impl Command {
         match self {
             Command::Run(asked) => asked.run(),
             Command::Compare(asked) => asked.run(),
-            Command::Runtimes { common } => {
-                let table = runtimes(&common.bench()?)?;
-                println!("{}\n\n{table}", Host::here(&common.place).machine());
+            Command::Runtimes { quick } => {
+                // No nO is started, and nothing kept.
+                let (nothing, here) = (PathBuf::new(), PathBuf::from("."));
+                let table = runtimes(&Bench::new(nothing, here.clone(), Length::of(quick)))?;
+                println!("{}\n\n{table}", Host::here(&here).machine());
                 Ok(())
             }
             Command::Flamegraph { common, batch, tools, svg } => {
@@ -154,7 +157,7 @@ impl Command {
 
 impl Common {
     fn length(&self) -> Length {
-        if self.quick { Length::Quick } else { Length::Full }
+        Length::of(self.quick)
     }
 
     fn bench(&self) -> Result<Bench> {

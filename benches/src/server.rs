@@ -1,22 +1,17 @@
-//! A nO of our own: the release binary on a folder of its own and a free port. Unlike the load
-//! driver's, it can be killed and started again on the same data.
+//! A nO of our own for a row: started by the load driver's crate, ready, and called with its token.
 
 use crate::error::{Error, Result};
 use crate::process::{self, Usage};
 use no_loadtest::metrics::Metrics;
-use rustix::process::{Pid, Signal, kill_process};
+use no_loadtest::serve::{Serve, Served};
 use serde_json::Value;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-/// How long it may take until it listens.
-const START_MAX: Duration = Duration::from_secs(120);
-/// How long it may take to end after SIGTERM.
-const STOP_MAX: Duration = Duration::from_secs(60);
-/// How often the log is looked at while it starts.
+/// How long it may take from listening until it is ready.
+const READY_MAX: Duration = Duration::from_secs(120);
+/// How often it is asked.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long one call may take.
 const CALL_MAX: Duration = Duration::from_secs(60);
@@ -24,10 +19,8 @@ const CALL_MAX: Duration = Duration::from_secs(60);
 /// A nO that runs until this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
-    url: String,
-    token: String,
-    folder: TempDir,
+    serve: Serve,
+    served: Served,
     client: ureq::Agent,
     /// From the start of the process until `/health/ready` said yes.
     pub ready_after: Duration,
@@ -40,105 +33,58 @@ impl Server {
     /// # Errors
     /// When it cannot be started, or ends or stays silent instead; with its log's end.
     pub fn start(binary: &Path, place: &Path, config: &Value) -> Result<Server> {
-        let of_place = || Error::system(place.display().to_string());
-        fs::create_dir_all(place).map_err(of_place())?;
-        let folder = tempfile::Builder::new().prefix("no-").tempdir_in(place);
-        let folder = folder.map_err(of_place())?;
-        let file = config_file(folder.path());
-        fs::write(&file, config.to_string()).map_err(Error::system(file.display().to_string()))?;
-        Server::start_in(binary, folder)
+        fs::create_dir_all(place).map_err(Error::system(place.display().to_string()))?;
+        let (folder, config) = (Some(place.to_owned()), config.clone());
+        let serve = Serve { folder, config, ..Serve::new(binary) };
+        let began = Instant::now();
+        let served = serve.start(None)?;
+        Server::ready(serve, served, began)
     }
 
-    fn start_in(binary: &Path, folder: TempDir) -> Result<Server> {
-        let log = folder.path().join("no.log");
-        let stderr = File::create(&log).map_err(Error::system(log.display().to_string()))?;
-        let data = folder.path().join("data");
-        let began = Instant::now();
-        let child = Command::new(binary)
-            .args(["serve", "--host", "127.0.0.1", "--port", "0", "--config"])
-            .arg(config_file(folder.path()))
-            .arg("--data-dir")
-            .arg(&data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .map_err(Error::system(binary.display().to_string()))?;
+    fn ready(serve: Serve, served: Served, began: Instant) -> Result<Server> {
         let client = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(CALL_MAX))
             .build()
             .new_agent();
-        // From here on it is ended whatever happens.
-        let (url, token) = (String::new(), String::new());
-        let ready_after = Duration::ZERO;
-        let mut server = Server { child, url, token, folder, client, ready_after };
-        server.url = server.wait_until_listening(&log)?;
-        server.wait_until_ready()?;
+        let mut server = Server { serve, served, client, ready_after: Duration::ZERO };
+        let deadline = began + READY_MAX;
+        while server.client.get(server.path("/health/ready")).call()?.status() != 200 {
+            if deadline <= Instant::now() {
+                return Err(Error::Failed("nO listens and does not become ready".to_owned()));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
         server.ready_after = began.elapsed();
-        let token = data.join("admin.token");
-        let text = fs::read_to_string(&token);
-        server.token = text.map_err(Error::system(token.display().to_string()))?.trim().to_owned();
         Ok(server)
-    }
-
-    fn wait_until_listening(&mut self, log: &Path) -> Result<String> {
-        let deadline = Instant::now() + START_MAX;
-        loop {
-            let text = fs::read_to_string(log).unwrap_or_default();
-            if let Some(url) = text.lines().find_map(listening) {
-                return Ok(url);
-            }
-            let ended = self.child.try_wait().ok().flatten();
-            if ended.is_some() || deadline <= Instant::now() {
-                let how = ended.map_or("does not listen".to_owned(), |status| status.to_string());
-                let tail: Vec<&str> = text.lines().rev().take(5).collect();
-                return Err(Error::Failed(format!("nO: {how}: {}", tail.join(" · "))));
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-
-    fn wait_until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + START_MAX;
-        while Instant::now() < deadline {
-            if self.client.get(self.path("/health/ready")).call()?.status() == 200 {
-                return Ok(());
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Err(Error::Failed("nO listens and does not become ready".to_owned()))
     }
 
     /// Ends it as a crash does, and starts it again on what is on the disk.
     ///
     /// # Errors
     /// As [`Server::start`].
-    pub fn crash_and_start(mut self, binary: &Path) -> Result<Server> {
-        let killed = self.child.kill().and_then(|()| self.child.wait());
-        killed.map_err(Error::system("killing nO"))?;
-        // The folder outlives this value; what is left in its place goes with it.
-        let place = self.folder.path().parent().unwrap_or(Path::new(".")).to_owned();
-        let nothing = tempfile::tempdir_in(place).map_err(Error::system("a folder"))?;
-        Server::start_in(binary, std::mem::replace(&mut self.folder, nothing))
+    pub fn crash_and_start(self) -> Result<Server> {
+        let began = Instant::now();
+        let served = self.served.crash_and_start(&self.serve)?;
+        Server::ready(self.serve, served, began)
     }
 
     /// Where it answers.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        &self.served.url
     }
 
     /// Its admin token.
     #[must_use]
     pub fn token(&self) -> &str {
-        &self.token
+        &self.served.token
     }
 
     /// Its process.
     #[must_use]
     pub fn process_id(&self) -> u32 {
-        self.child.id()
+        self.served.process_id()
     }
 
     /// Its CPU time and memory now.
@@ -150,14 +96,14 @@ impl Server {
     }
 
     fn path(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+        format!("{}{path}", self.served.url)
     }
 
     /// A caller with the admin token; one for each thread.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        let bearer = format!("Bearer {}", self.token);
-        Caller { client: self.client.clone(), url: self.url.clone(), bearer }
+        let bearer = format!("Bearer {}", self.served.token);
+        Caller { client: self.client.clone(), url: self.served.url.clone(), bearer }
     }
 }
 
@@ -213,36 +159,6 @@ impl Caller {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(None)) {
-            return;
-        }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        let deadline = Instant::now() + STOP_MAX;
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn config_file(folder: &Path) -> PathBuf {
-    folder.join("operational.json")
-}
-
-/// The URL in a log line that says it listens.
-fn listening(line: &str) -> Option<String> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    line.get("listening")?;
-    Some(line.get("url")?.as_str()?.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,8 +172,5 @@ mod tests {
         };
         assert!(start("/bin/false").contains("exit status: 1"));
         assert!(start("/no/such/binary").contains("/no/such/binary"));
-        let line = r#"{"level":"INFO","listening":true,"url":"http://127.0.0.1:1"}"#;
-        assert_eq!(listening(line).as_deref(), Some("http://127.0.0.1:1"));
-        assert_eq!(listening("listening"), None);
     }
 }

@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long it may take until it listens.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(120);
 /// How long it may take to end after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(60);
 /// How often a file or a process is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub struct Served {
     pub url: String,
     /// Its admin token.
     pub token: String,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl Serve {
@@ -56,9 +57,14 @@ impl Serve {
     /// When it cannot be started, or ends or stays silent instead of listening; with its log's end.
     pub fn start(&self, agent: Option<&Agent>) -> Result<Served> {
         let folder = self.temporary()?;
-        let config = folder.path().join("operational.json");
+        let config = config_file(folder.path());
         let text = self.config_with(agent).to_string();
         fs::write(&config, text).map_err(Error::system(config.display().to_string()))?;
+        self.start_in(Arc::new(folder))
+    }
+
+    /// Starts it in a folder with a configuration, and perhaps with data.
+    fn start_in(&self, folder: Arc<tempfile::TempDir>) -> Result<Served> {
         let log = folder.path().join("no.log");
         let stderr = File::create(&log).map_err(Error::system(log.display().to_string()))?;
         let data = folder.path().join("data");
@@ -67,7 +73,7 @@ impl Serve {
         let pinned = if self.cores.is_empty() { None } else { Some(Pinned::to(&self.cores)?) };
         let child = Command::new(&self.binary)
             .args(["serve", "--host", "127.0.0.1", "--port", "0", "--config"])
-            .arg(&config)
+            .arg(config_file(folder.path()))
             .arg("--data-dir")
             .arg(&data)
             .stdin(Stdio::null())
@@ -134,6 +140,16 @@ impl Served {
         }
     }
 
+    /// Ends it as a crash does, and has `serve` start on what is on the disk.
+    ///
+    /// # Errors
+    /// As [`Serve::start`].
+    pub fn crash_and_start(mut self, serve: &Serve) -> Result<Served> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map_err(Error::system("killing nO"))?;
+        serve.start_in(Arc::clone(&self.folder))
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
@@ -170,6 +186,10 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn config_file(folder: &Path) -> PathBuf {
+    folder.join("operational.json")
 }
 
 /// The URL in a log line that says it listens.

@@ -66,7 +66,7 @@ pub(super) fn restart(bench: &mut Bench) -> Result<Vec<Figure>> {
         Some(server) => server,
         None => filled(bench)?.0,
     };
-    let server = server.crash_and_start(&bench.binary)?;
+    let server = server.crash_and_start()?;
     let seconds = server.ready_after.as_secs_f64();
     let mib = server.usage()?.resident_bytes as f64 / f64::from(1 << 20);
     let count = bench.count(TASKS) as f64;
