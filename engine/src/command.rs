@@ -183,6 +183,8 @@ pub enum Intake {
     Open,
     /// The disk is short of room: new tasks are refused, running ones go on.
     DiskFull,
+    /// The process has used the memory that it may: the same.
+    MemoryFull,
     /// The node is stopping: nothing new is taken, leased or started.
     Draining,
 }

@@ -2,6 +2,7 @@
 
 use crate::admit::Admission;
 use crate::agents::Registry;
+use crate::bodies::Bodies;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::pending::{Pending, TableFull, Ticket};
@@ -68,6 +69,8 @@ pub struct Core {
     pub stats: Arc<HttpStats>,
     /// What new work must pass.
     pub admission: Rc<Admission>,
+    /// Bodies on their way in.
+    pub bodies: Bodies,
     /// What requests cost.
     pub costs: Rc<Costs>,
     /// Whether new work is taken; kept by the server from what ops says.

@@ -5,8 +5,6 @@ use crate::body::InBody;
 use crate::core::Core;
 use crate::problem::{Code, Problem};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use no_auth::Principal;
@@ -14,12 +12,6 @@ use no_engine::id::TaskId;
 use no_engine::limits::{KEY_BYTES_MAX, LIST_LEN_MAX, NAME_BYTES_MAX, WAIT_MS_MAX};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Largest body, in bytes.
-pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Longest time that a body may take, in ms.
-pub const BODY_MS_MAX: u64 = 30_000;
 
 /// One request, routed and authorised.
 pub struct Request {
@@ -116,14 +108,22 @@ impl Request {
     /// The body of a route that takes JSON alone.
     ///
     /// # Errors
-    /// 415 for another content type, 413, 408 and 400 as [`read_body`] says.
+    /// 415 for another content type, and those of [`crate::bodies::Bodies::read`].
     pub async fn json(&mut self) -> Result<Bytes, Problem> {
         match self.body_kind()? {
-            BodyKind::Json => read_body(&mut self.body).await,
+            BodyKind::Json => self.whole_body().await,
             BodyKind::Ndjson => {
                 Err(Problem::new(Code::UnsupportedMediaType, "send application/json"))
             }
         }
+    }
+
+    /// The body, whatever it is.
+    ///
+    /// # Errors
+    /// Those of [`crate::bodies::Bodies::read`].
+    pub async fn whole_body(&mut self) -> Result<Bytes, Problem> {
+        self.core.bodies.read(&mut self.body).await
     }
 
     /// The client's name for the submission.
@@ -156,24 +156,6 @@ fn key_of(text: &str) -> Result<&str, &'static str> {
         return Err("the Idempotency-Key must have 1 to 255 bytes");
     }
     Ok(key)
-}
-
-/// Reads a whole body, within [`BODY_BYTES_MAX`] and [`BODY_MS_MAX`].
-///
-/// # Errors
-/// 413 when it is too large, 408 when it is too slow, 400 when it breaks off.
-pub async fn read_body(body: &mut InBody) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new(Code::TooLarge, "a body has at most 4 MiB");
-    if (BODY_BYTES_MAX as u64) < body.size_hint().lower() {
-        return Err(too_large());
-    }
-    let collected = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(Duration::from_millis(BODY_MS_MAX), collected).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(Code::BadRequest, "the body broke off")),
-        Err(_) => Err(Problem::new(Code::RequestTimeout, "a body must come within 30 s")),
-    }
 }
 
 /// Whether a name of an agent, a key or a tag is one.

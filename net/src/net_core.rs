@@ -3,6 +3,7 @@
 use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::api;
+use crate::bodies::Bodies;
 use crate::core::{Core, Phase, PhaseReceiver, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
@@ -127,6 +128,7 @@ impl NetCore {
             reads: parts.reads,
             agents: parts.agents,
             deltas: Rc::default(),
+            bodies: Bodies::default(),
             admission: Rc::new(Admission::new(Arc::clone(&parts.stats))),
             costs: Rc::new(Costs::new(Arc::clone(&parts.stats))),
             stats: parts.stats,

@@ -105,7 +105,7 @@ impl Signals {
     }
 }
 
-/// Looks at disk and shards until something ends the node.
+/// Looks at disk, memory and shards until something ends the node.
 async fn watch(parts: &Parts, signals: &mut Signals) -> Reason {
     let mut tick = interval(WATCH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,8 +114,13 @@ async fn watch(parts: &Parts, signals: &mut Signals) -> Reason {
             () = signals.any() => return Reason::Signal,
             _ = tick.tick() => {}
         }
-        let is_low = parts.vitals.look_at_disk();
-        parts.orders.set_intake(if is_low { Intake::DiskFull } else { Intake::Open });
+        let is_memory_full = parts.vitals.look_at_memory();
+        let intake = match parts.vitals.look_at_disk() {
+            true => Intake::DiskFull,
+            false if is_memory_full => Intake::MemoryFull,
+            false => Intake::Open,
+        };
+        parts.orders.set_intake(intake);
         let lives = parts.vitals.shards();
         if let Some(shard) = lives.iter().position(|life| life.reading.is_halted) {
             return Reason::Halted(shard as u16);

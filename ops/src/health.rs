@@ -31,6 +31,7 @@ pub fn checks(vitals: &Vitals) -> Vec<Check> {
         .map(|shard| format!("the journal of shard {shard} failed"))
         .or(full.map(|shard| format!("the journal of shard {shard} finds no room")));
     let disk = vitals.is_disk_low().then(|| "free room is below engine.diskReserveBytes".into());
+    let memory = vitals.is_memory_full().then(|| "more is used than engine.memoryMaxBytes".into());
     vec![
         Check {
             name: "shards",
@@ -38,6 +39,7 @@ pub fn checks(vitals: &Vitals) -> Vec<Check> {
         },
         Check { name: "journal", fault: journal },
         Check { name: "disk", fault: disk },
+        Check { name: "memory", fault: memory },
     ]
 }
 
@@ -94,6 +96,7 @@ fn answer(is_well: bool, body: Value) -> std::future::Ready<no_net::route::Outco
 mod tests {
     use super::*;
     use crate::cores::SystemClock;
+    use crate::vitals::Bounds;
     use no_engine::shard::Pulse;
     use no_engine::shard::pulse::Reading;
 
@@ -102,7 +105,8 @@ mod tests {
         let mut reading = pulse.read();
         change(&mut reading);
         pulse.write(reading);
-        Vitals::new(vec![pulse], SystemClock::start(), std::path::Path::new("/"), 0)
+        let bounds = Bounds { disk_reserve_bytes: 0, memory_max_bytes: u64::MAX };
+        Vitals::new(vec![pulse], SystemClock::start(), std::path::Path::new("/"), bounds)
     }
 
     fn check(change: impl Fn(&mut Reading), failing: &[&str], ready: (bool, &'static str)) {

@@ -46,10 +46,7 @@ impl ProcessReader {
     pub fn new(data_dir: &Path) -> ProcessReader {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         let cpus = cpu_limit().map_or(cores, |limit| limit.min(cores));
-        let memory_max_bytes = match (memory_limit(), memory_total()) {
-            (Some(limit), Some(total)) => Some(limit.min(total)),
-            (limit, total) => limit.or(total),
-        };
+        let memory_max_bytes = memory_max_bytes();
         ProcessReader { data_dir: data_dir.to_owned(), before: None, cpus, memory_max_bytes }
     }
 
@@ -123,6 +120,22 @@ fn stat_of(text: &str) -> Option<Stat> {
 fn boot_time_s() -> Option<f64> {
     let text = fs::read_to_string("/proc/stat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+/// Bytes of memory that the cgroup or the machine allows, whichever is less.
+#[must_use]
+pub fn memory_max_bytes() -> Option<u64> {
+    match (memory_limit(), memory_total()) {
+        (Some(limit), Some(total)) => Some(limit.min(total)),
+        (limit, total) => limit.or(total),
+    }
+}
+
+/// Resident bytes of this process now.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    Some(text.split(' ').nth(1)?.parse::<u64>().ok()? * page_size() as u64)
 }
 
 fn memory_total() -> Option<u64> {

@@ -1,6 +1,7 @@
 //! The node's signs of life, gathered where health, metrics and the drain read them.
 
 use crate::cores::SystemClock;
+use crate::process;
 use no_engine::port::Clock as _;
 use no_engine::shard::Pulse;
 use no_engine::shard::pulse::Reading;
@@ -46,8 +47,18 @@ pub struct Vitals {
     clock: SystemClock,
     stage: AtomicU8,
     is_disk_low: AtomicBool,
+    is_memory_full: AtomicBool,
     data_dir: PathBuf,
-    disk_reserve_bytes: u64,
+    bounds: Bounds,
+}
+
+/// What the node may use of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Free bytes on the data folder's disk below which no new work is taken.
+    pub disk_reserve_bytes: u64,
+    /// Resident bytes of the process past which none is.
+    pub memory_max_bytes: u64,
 }
 
 impl Vitals {
@@ -57,15 +68,16 @@ impl Vitals {
         pulses: Vec<Arc<Pulse>>,
         clock: SystemClock,
         data_dir: &Path,
-        disk_reserve_bytes: u64,
+        bounds: Bounds,
     ) -> Vitals {
         Vitals {
             pulses,
             clock,
             stage: AtomicU8::new(Stage::Starting as u8),
             is_disk_low: AtomicBool::new(false),
+            is_memory_full: AtomicBool::new(false),
             data_dir: data_dir.to_owned(),
-            disk_reserve_bytes,
+            bounds,
         }
     }
 
@@ -97,7 +109,7 @@ impl Vitals {
 
     /// Looks at the disk; whether its room is below the reserve.
     pub fn look_at_disk(&self) -> bool {
-        let is_low = self.disk_free().is_some_and(|free| free < self.disk_reserve_bytes);
+        let is_low = self.disk_free().is_some_and(|free| free < self.bounds.disk_reserve_bytes);
         self.is_disk_low.store(is_low, Ordering::Relaxed);
         is_low
     }
@@ -113,6 +125,20 @@ impl Vitals {
     #[must_use]
     pub fn is_disk_low(&self) -> bool {
         self.is_disk_low.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the process's memory; whether it is past its bound.
+    pub fn look_at_memory(&self) -> bool {
+        let used = process::resident_bytes();
+        let is_full = used.is_some_and(|used| self.bounds.memory_max_bytes < used);
+        self.is_memory_full.store(is_full, Ordering::Relaxed);
+        is_full
+    }
+
+    /// Whether the last look found the memory used up.
+    #[must_use]
+    pub fn is_memory_full(&self) -> bool {
+        self.is_memory_full.load(Ordering::Relaxed)
     }
 
     /// The data folder.

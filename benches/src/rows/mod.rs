@@ -35,7 +35,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "parked", about: "a million parked tasks", run: parked::parked },
     Row { name: "restart", about: "start with those after kill -9", run: parked::restart },
     Row { name: "idle", about: "CPU and memory at rest", run: idle::idle },
-    Row { name: "overload", about: "2, 5 and 10 times the peak", run: overload::overload },
+    Row { name: "overload", about: "2, 5 and 10 times the peak of echo", run: overload::echo },
+    Row { name: "loops", about: "the same for loops of model calls", run: overload::loops },
     Row { name: "live", about: "GET /health/live", run: throughput::live },
     Row { name: "link", about: "the ring between two cores", run: link::link },
 ];

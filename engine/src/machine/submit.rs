@@ -117,6 +117,7 @@ impl Machine {
             Intake::Open if self.is_journal_full => return Err(Refusal::DiskFull),
             Intake::Open => {}
             Intake::DiskFull => return Err(Refusal::DiskFull),
+            Intake::MemoryFull => return Err(Refusal::QueueFull { what: "the node's memory" }),
             Intake::Draining => return Err(Refusal::Draining),
         }
         if self.limits.live_tasks_max <= self.live_tasks {

@@ -13,7 +13,7 @@ use crate::cores::Pinned;
 use crate::drive::drive;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::plan::{CONNECTIONS_MAX, PIPELINE_MAX, Pace, Plan, Target, Tasks};
+use crate::plan::{Agent, CONNECTIONS_MAX, PIPELINE_MAX, Pace, Plan, Target, Tasks};
 use crate::prober::Probers;
 use crate::report::{Latency, Requests, machine};
 use crate::run::{Observer, measure};
@@ -29,6 +29,8 @@ const PROBED: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
 const PROBE_RATE: f64 = 100.0;
 /// Connections of that client.
 const PROBE_CONNECTIONS: usize = 4;
+/// The longest that a task may take at the peak.
+const PEAK_WAIT: Duration = Duration::from_secs(20);
 /// How long its latency is learnt without load.
 const UNLOADED: Duration = Duration::from_secs(5);
 /// How long to wait for things to be as before.
@@ -100,9 +102,14 @@ impl OverloadPlan {
         Plan { pace, target, connections, pipeline, warmup, ..self.plan.clone() }
     }
 
+    /// A closed loop. One task after the other is asked for, each when the last has ended: else the
+    /// queue would be filled instead of the peak found. `echo` has ended when it is acknowledged.
     fn peak_plan(&self) -> Plan {
         let pace = Pace::Max { duration: self.peak_duration };
-        self.with(pace, self.peak_connections, 1)
+        let plan = self.with(pace, self.peak_connections, 1);
+        let is_loop = self.tasks.agent != Agent::Echo && self.tasks.batch == 1;
+        let wait = is_loop.then_some(PEAK_WAIT);
+        Plan { target: Target::Submit(Tasks { wait, ..self.tasks.clone() }), ..plan }
     }
 
     fn probe_plan(&self, duration: Duration) -> Plan {
@@ -126,7 +133,8 @@ impl OverloadPlan {
         let server = Server::new(&self.plan)?;
         let _pinned = self.plan.pin.map(|core| Pinned::to(&[core])).transpose()?;
         server.prepare(Some(&self.tasks.agent))?;
-        let warmup = self.with(Pace::Max { duration: Duration::from_secs(2) }, 64, 1);
+        let pace = Pace::Max { duration: Duration::from_secs(2) };
+        let warmup = Plan { pace, ..self.peak_plan() };
         observer.phase("warm-up", Duration::from_secs(2));
         measure(&warmup, &server, &mut |_| {})?;
         observer.phase("unloaded", UNLOADED);

@@ -25,6 +25,8 @@ use wait::Wait;
 pub enum Refused {
     /// The disk is short of room.
     DiskFull,
+    /// The process has used the memory that it may.
+    MemoryFull,
     /// The node is stopping.
     Draining,
     /// Too many requests wait for an answer.
@@ -38,8 +40,9 @@ pub enum Refused {
 }
 
 /// All reasons, in the order of [`HttpStats`]'s counts.
-pub const REFUSED: [Refused; 6] = [
+pub const REFUSED: [Refused; 7] = [
     Refused::DiskFull,
+    Refused::MemoryFull,
     Refused::Draining,
     Refused::PendingFull,
     Refused::RingFull,
@@ -53,6 +56,7 @@ impl Refused {
     pub fn name(self) -> &'static str {
         match self {
             Refused::DiskFull => "disk_full",
+            Refused::MemoryFull => "memory_full",
             Refused::Draining => "draining",
             Refused::PendingFull => "pending_full",
             Refused::RingFull => "ring_full",
@@ -64,6 +68,7 @@ impl Refused {
     fn problem(self) -> Problem {
         match self {
             Refused::DiskFull => Problem::new(Code::DiskFull, ""),
+            Refused::MemoryFull => Problem::new(Code::QueueFull, "the node's memory is used up"),
             Refused::Draining => Problem::new(Code::Draining, ""),
             Refused::PendingFull => Problem::new(Code::QueueFull, "too many requests are waiting"),
             Refused::RingFull => Problem::new(Code::QueueFull, "the rings to the shards are full"),
@@ -165,18 +170,20 @@ pub fn new_tasks(core: &Core) -> Result<(), Problem> {
     let why = match core.intake.get() {
         Intake::Open => new_work(core),
         Intake::DiskFull => Some(Refused::DiskFull),
+        Intake::MemoryFull => Some(Refused::MemoryFull),
         Intake::Draining => Some(Refused::Draining),
     };
     why.map_or(Ok(()), |why| Err(core.admission.refuse(why)))
 }
 
-/// Whether tasks are leased: also while the disk is full, as what is done frees room in the end.
+/// Whether tasks are leased: also while disk or memory is full, as what is done frees room in the
+/// end.
 ///
 /// # Errors
 /// 503, with `Retry-After`.
 pub fn leases(core: &Core) -> Result<(), Problem> {
     let why = match core.intake.get() {
-        Intake::Open | Intake::DiskFull => room(core),
+        Intake::Open | Intake::DiskFull | Intake::MemoryFull => room(core),
         Intake::Draining => Some(Refused::Draining),
     };
     why.map_or(Ok(()), |why| Err(core.admission.refuse(why)))

@@ -4,7 +4,7 @@ use super::tasks::read;
 use crate::admit;
 use crate::core::Core;
 use crate::cost::Layer;
-use crate::extract::{BodyKind, Request, read_body};
+use crate::extract::{BodyKind, Request};
 use crate::json::push_u64;
 use crate::problem::{Code, Problem};
 use crate::render::{json, push_task, resolve_task, task_bytes};
@@ -24,7 +24,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     request.no_query()?;
     admit::new_tasks(&request.core)?;
     let kind = request.body_kind()?;
-    let body = read_body(&mut request.body).await?;
+    let body = request.whole_body().await?;
     let (items, prefix) = match kind {
         BodyKind::Json => {
             let batch: Batch<'_> = wire::parse(&body)?;

@@ -90,7 +90,7 @@ async fn no_body(request: &mut Request) -> Result<(), Problem> {
     #[serde(deny_unknown_fields)]
     struct Nothing {}
     request.no_query()?;
-    let body = crate::extract::read_body(&mut request.body).await?;
+    let body = request.whole_body().await?;
     if !body.is_empty() {
         wire::parse::<Nothing>(&body)?;
     }

@@ -1,6 +1,6 @@
 //! Dead letters: send them round again. They are listed as tasks in state `failed`.
 
-use crate::extract::{Request, check_name, read_body};
+use crate::extract::{Request, check_name};
 use crate::problem::{Code, Problem};
 use crate::render::json;
 use crate::route::Outcome;
@@ -20,7 +20,7 @@ struct Redrive {
 /// `POST /v1/dead-letters/redrive`: all of the tenant's, or one agent's; `{"redriven":N}`.
 pub(super) async fn redrive(mut request: Request) -> Outcome {
     request.no_query()?;
-    let body = read_body(&mut request.body).await?;
+    let body = request.whole_body().await?;
     let sent = if body.is_empty() { Redrive::default() } else { wire::parse(&body)? };
     let (core, tenant) = (&request.core, request.tenant());
     if let Some(agent) = &sent.agent {

@@ -75,7 +75,7 @@ impl Node {
             shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect(),
             clock,
             &engine.data_dir,
-            engine.disk_reserve_bytes,
+            engine.bounds(),
         ));
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;

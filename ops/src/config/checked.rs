@@ -3,6 +3,8 @@
 
 use super::fault::Fault;
 use super::raw::{Raw, parts};
+use crate::process;
+use crate::vitals::Bounds;
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use no_net::out::guard::Guard;
@@ -59,11 +61,27 @@ pub struct Engine {
     pub live_bytes_max: usize,
     /// Free disk below which new work is refused, in bytes.
     pub disk_reserve_bytes: u64,
+    /// Resident memory past which it is; absent for a share of what there is.
+    pub memory_max_bytes: Option<u64>,
     /// Bytes of each shard's journal file: whole blocks of 4 KiB.
     pub journal_bytes: u64,
 }
 
+/// Of the memory that the cgroup or the machine allows, in percent, when nothing is configured. The
+/// rest is for what is on its way when the bound is reached, and for the kernel's cache of files.
+const MEMORY_PERCENT: u64 = 85;
+
 impl Engine {
+    /// What the whole node may use of this machine.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let share = || process::memory_max_bytes().map(|bytes| bytes / 100 * MEMORY_PERCENT);
+        Bounds {
+            disk_reserve_bytes: self.disk_reserve_bytes,
+            memory_max_bytes: self.memory_max_bytes.or_else(share).unwrap_or(u64::MAX),
+        }
+    }
+
     /// One shard's bounds; shares of the pool differ by one slot at most, and none is empty.
     #[must_use]
     pub fn limits(&self, shard: u16) -> Limits {
@@ -183,6 +201,7 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
         live_tasks_max: size(raw, "engine.liveTasksMax"),
         live_bytes_max: size(raw, "engine.liveBytesMax"),
         disk_reserve_bytes: whole(raw, "engine.diskReserveBytes"),
+        memory_max_bytes: Some(whole(raw, "engine.memoryMaxBytes")).filter(|bytes| 0 < *bytes),
         journal_bytes: whole(raw, "engine.journalBytes") / 4_096 * 4_096,
     }
 }

@@ -192,6 +192,14 @@ pub const KEYS: &[Key] = &[
         "bytes of payload that one shard keeps in memory; past it 503",
     ),
     works(
+        "engine.memoryMaxBytes",
+        Whole(0, 1 << 50),
+        "0",
+        &[],
+        "resident bytes of the process past which new work is refused with 503; \
+         0 for 85 % of what the cgroup or the machine allows",
+    ),
+    works(
         "engine.journalBytes",
         Whole(1 << 20, 1 << 34),
         "67108864",

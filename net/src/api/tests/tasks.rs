@@ -252,9 +252,12 @@ async fn full_and_stopping_nodes_refuse_before_work() {
     world
         .run(async {
             let body = r#"{"agent":"echo"}"#;
-            for (intake, expected) in
-                [(Intake::DiskFull, "507 disk_full -"), (Intake::Draining, "503 draining -")]
-            {
+            let cases = [
+                (Intake::DiskFull, "507 disk_full -"),
+                (Intake::MemoryFull, "503 queue_full -"),
+                (Intake::Draining, "503 draining -"),
+            ];
+            for (intake, expected) in cases {
                 world.core.intake.set(intake);
                 for path in ["/v1/tasks", "/v1/tasks/batch"] {
                     let answered = world.call("POST", path, body).await;

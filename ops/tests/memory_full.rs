@@ -1,0 +1,74 @@
+//! Memory that runs out: new work is refused, what was taken can be worked off, and then the node
+//! takes new work again.
+
+mod e2e;
+
+use e2e::{Home, Node, PATIENCE};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+const MEMORY_MAX: u64 = 96 << 20;
+/// What comes in between two looks at the memory.
+const SLACK: u64 = 64 << 20;
+const BATCH: usize = 50;
+
+#[test]
+fn used_up_memory_refuses_new_work_until_the_old_is_done() {
+    let home = Home::new(json!({
+        "engine": {"memoryMaxBytes": MEMORY_MAX},
+        "agents": {"render": {"kind": "worker"}},
+    }));
+    let node = home.start();
+    let refused = fill(&node);
+    assert_eq!(refused["detail"], "the node's memory is used up");
+    let health = node.with_token(None).get("/health").ok(503);
+    assert_eq!(health["checks"]["memory"]["status"], "failing", "{health}");
+    assert_eq!(health["checks"]["disk"]["status"], "ok", "{health}");
+    assert!(metric(&node, "process_resident_memory_bytes") < MEMORY_MAX + SLACK);
+    assert!(1 <= metric(&node, "no_admission_refused_total{reason=\"memory_full\"}"));
+
+    work_off(&node);
+    let deadline = Instant::now() + PATIENCE;
+    let again = json!({"agent": "echo", "input": 1});
+    while node.post("/v1/tasks", &again).status == 503 {
+        assert!(Instant::now() < deadline, "refused although nothing is left");
+    }
+    node.with_token(None).get("/health").expect(200);
+    node.stop();
+}
+
+/// Submits until the node refuses; what it says then.
+fn fill(node: &Node) -> Value {
+    let task = json!({"agent": "render", "input": "x".repeat(15 << 10)});
+    let batch = json!({"tasks": vec![task; BATCH]});
+    for _ in 0..200 {
+        let reply = node.post("/v1/tasks/batch", &batch);
+        if reply.status == 503 {
+            assert!(!reply.header("retry-after").is_empty());
+            return reply.problem(503, "queue_full");
+        }
+        reply.expect(200);
+    }
+    panic!("150 MB were taken, and never was anything refused");
+}
+
+/// Leases and completes everything.
+fn work_off(node: &Node) {
+    loop {
+        let ask = json!({"agents": ["render"], "max_tasks": 100, "wait_ms": 0, "lease_ms": 60_000});
+        let mut answer = node.post("/v1/worker/lease", &ask).ok(200);
+        let Value::Array(leases) = answer["leases"].take() else { panic!("{answer}") };
+        if leases.is_empty() {
+            return;
+        }
+        let done = |lease: &Value| json!({"lease": lease["lease"], "output": "drawn"});
+        let done: Vec<Value> = leases.iter().map(done).collect();
+        node.post("/v1/worker/complete", &json!(done)).expect(200);
+    }
+}
+
+fn metric(node: &Node, name: &str) -> u64 {
+    let text = node.with_token(None).get("/metrics").expect(200).text;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name}")).parse::<f64>().expect("a number") as u64
+}
