@@ -1,6 +1,10 @@
 //! Taking frames over into the index, behind the commits: a thread that waits a moment for company,
 //! so that a task which ends within it costs one row, and the readers' wait for what is durable.
 //!
+//! The longer frames wait for each other, the less the index costs: of a long loop only its last
+//! state is written, and the events that came meanwhile share a row. What comes late is paid for by
+//! readers, who wait for it; so the follower takes its time while nobody reads.
+//!
 //! A reader first waits until the index has all that was durable when it asked; the follower then
 //! does not linger. So a read sees every task that was acknowledged before it, and only reads pay
 //! for that.
@@ -19,12 +23,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a frame waits for others before it is taken over.
-const LINGER: Duration = Duration::from_millis(100);
-/// Bytes of frames that wait no longer.
-const LINGER_BYTES_MAX: usize = 8 << 20;
-/// Bytes of frames that one transaction takes over: some tens of ms of work.
-const GROUP_BYTES_MAX: usize = 8 << 20;
+/// How long a frame waits for others before it is taken over, and which part of the journal's file
+/// may be full of such frames.
+#[derive(Clone, Copy)]
+struct Linger {
+    time: Duration,
+    part: f64,
+}
+
+/// While somebody reads.
+const EAGER: Linger = Linger { time: Duration::from_millis(100), part: 0.125 };
+/// While nobody does. The rest of the file is for what comes while these are taken over.
+const LAZY: Linger = Linger { time: Duration::from_secs(1), part: 0.375 };
+/// Somebody reads if the last read was within this time.
+const READ_LATELY: Duration = Duration::from_secs(5);
 /// Buffers that are kept for frames to come, and the largest that is worth keeping.
 const SPARE: (usize, usize) = (4, 4 << 20);
 /// Pause before a full disk is tried again.
@@ -34,6 +46,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a shard's journal, its follower and the readers share.
 pub(crate) struct Followed {
+    /// Bytes of the journal's file.
+    file_bytes: u64,
     state: Mutex<State>,
     changed: Condvar,
     /// CPU time of commits, in ns.
@@ -91,6 +105,8 @@ struct State {
     applied: u64,
     /// Somebody waits for frames up to this one.
     wanted: u64,
+    /// When somebody last read.
+    read_at: Option<Instant>,
     /// There is no room on the disk; when that is tried again.
     full_until: Option<Instant>,
     failed: Option<String>,
@@ -109,10 +125,12 @@ enum Next {
 }
 
 impl Followed {
-    /// Starts from an index that has all frames up to `applied`.
-    pub(crate) fn new(applied: u64) -> Arc<Followed> {
+    /// Starts from an index that has all frames up to `applied`, before a journal's file of so many
+    /// bytes.
+    pub(crate) fn new(applied: u64, file_bytes: u64) -> Arc<Followed> {
         let state = State { durable: applied, applied, ..State::default() };
         Arc::new(Followed {
+            file_bytes,
             state: Mutex::new(state),
             changed: Condvar::new(),
             commit_ns: AtomicU64::new(0),
@@ -137,7 +155,7 @@ impl Followed {
             state.since = Some(Instant::now());
             drop(state);
             self.changed.notify_all();
-        } else if LINGER_BYTES_MAX <= state.waiting_bytes {
+        } else if self.bytes_max(state.linger()) <= state.waiting_bytes {
             drop(state);
             self.changed.notify_all();
         }
@@ -194,6 +212,7 @@ impl Followed {
         let until = Instant::now() + READ_PATIENCE;
         let mut state = self.lock();
         let number = state.durable;
+        state.read_at = Some(Instant::now());
         while state.applied < number {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || state.is_over || state.sound().is_err() {
@@ -229,7 +248,7 @@ impl Followed {
     /// Takes over all that waits, in the caller's thread.
     pub(crate) fn step(&self, index: &mut Index) -> Result<(), CommitError> {
         loop {
-            let group = self.lock().group();
+            let group = self.group(&self.lock());
             if group.is_empty() {
                 return Ok(());
             }
@@ -268,12 +287,14 @@ impl Followed {
             if state.full_until.is_some_and(|until| Instant::now() < until) {
                 left = FULL_PAUSE;
             } else if state.full_until.is_some() {
-                return Next::Apply(state.group());
+                return Next::Apply(self.group(&state));
             } else if let Some(since) = state.since {
-                left = LINGER.saturating_sub(since.elapsed());
+                let linger = state.linger();
+                left = linger.time.saturating_sub(since.elapsed());
                 let is_wanted = state.applied < state.wanted;
-                if left.is_zero() || is_wanted || LINGER_BYTES_MAX <= state.waiting_bytes {
-                    return Next::Apply(state.group());
+                let is_much = self.bytes_max(linger) <= state.waiting_bytes;
+                if left.is_zero() || is_wanted || is_much {
+                    return Next::Apply(self.group(&state));
                 }
             } else if let Some(now) = state.now
                 && index.is_tidy_due(now)
@@ -283,6 +304,21 @@ impl Followed {
             (state, _) =
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn bytes_max(&self, linger: Linger) -> usize {
+        (self.file_bytes as f64 * linger.part) as usize
+    }
+
+    /// The first frames that wait, as many as one transaction takes: at least one.
+    fn group(&self, state: &State) -> Vec<Arc<Frame>> {
+        let (mut bytes, bytes_max) = (0, self.bytes_max(LAZY));
+        let fits = |frame: &&Arc<Frame>| {
+            let is_first = bytes == 0;
+            bytes += frame.bytes().len();
+            is_first || bytes <= bytes_max
+        };
+        state.waiting.iter().take_while(fits).map(Arc::clone).collect()
     }
 
     /// A buffer for the next frame.
@@ -347,15 +383,9 @@ impl State {
         }
     }
 
-    /// The first frames that wait, as many as one transaction takes.
-    fn group(&self) -> Vec<Arc<Frame>> {
-        let mut bytes = 0;
-        let fits = |frame: &&Arc<Frame>| {
-            let is_first = bytes == 0;
-            bytes += frame.bytes().len();
-            is_first || bytes <= GROUP_BYTES_MAX
-        };
-        self.waiting.iter().take_while(fits).map(Arc::clone).collect()
+    fn linger(&self) -> Linger {
+        let is_read = self.read_at.is_some_and(|at| at.elapsed() < READ_LATELY);
+        if is_read { EAGER } else { LAZY }
     }
 
     fn drop_applied(&mut self, group: &[Arc<Frame>]) {

@@ -143,7 +143,7 @@ impl Store {
         let was_clean = take_clean_marks(&paths, &writers)?;
         let followed = paths.iter().zip(&writers).map(|(path, db)| {
             let applied = schema::applied(db).map_err(|source| Error::of_sqlite(path, source))?;
-            Ok(Followed::new(applied))
+            Ok(Followed::new(applied, journal_bytes))
         });
         let followed = followed.collect::<Result<Vec<_>>>()?;
         let writers = writers.into_iter().zip(files).map(Some).collect();
