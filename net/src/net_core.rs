@@ -20,6 +20,7 @@ use no_engine::effect::Effect;
 use no_engine::id::NetId;
 use no_engine::ring::Receiver;
 use no_engine::rng::Rng;
+use no_engine::shard::Pulse;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpListener;
@@ -73,6 +74,8 @@ pub struct ShardLink {
     pub lanes: Lanes,
     /// From the shard.
     pub effects: Receiver<Effect>,
+    /// Its signs of life.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What a net core is made of. Everything but the registry, the figures and the orders is its own.
@@ -118,7 +121,7 @@ impl NetCore {
         let mut lanes = Vec::with_capacity(parts.shards.len());
         let mut effects = Vec::with_capacity(parts.shards.len());
         for link in parts.shards {
-            lanes.push(link.lanes);
+            lanes.push((link.lanes, link.pulse));
             effects.push(link.effects);
         }
         let intake = *parts.ordered.intake.borrow();
@@ -129,7 +132,7 @@ impl NetCore {
             agents: parts.agents,
             deltas: Rc::default(),
             bodies: Bodies::default(),
-            admission: Rc::new(Admission::new(Arc::clone(&parts.stats))),
+            admission: Rc::new(Admission::new(effects.len(), Arc::clone(&parts.stats))),
             costs: Rc::new(Costs::new(Arc::clone(&parts.stats))),
             stats: parts.stats,
             intake: Cell::new(intake),
@@ -270,7 +273,11 @@ mod tests {
         let addr = listener.local_addr().expect("an address");
         let core = NetCore::new(NetCoreParts {
             net: NetId(0),
-            shards: vec![ShardLink { lanes: Lanes { normal, reserved }, effects }],
+            shards: vec![ShardLink {
+                lanes: Lanes { normal, reserved },
+                effects,
+                pulse: Arc::default(),
+            }],
             partitions: 64,
             reads,
             sleeper,

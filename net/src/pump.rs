@@ -190,7 +190,7 @@ pub(crate) mod tests {
         });
         // `Stats` is reserved; the lanes are crossed so that the small ring is for outcomes.
         let lanes = Lanes { normal: reserved, reserved: to_shard };
-        let shards = Rc::new(Shards::new(vec![lanes], 1));
+        let shards = Rc::new(Shards::new(vec![(lanes, std::sync::Arc::default())], 1));
         let pending = Pending::new(NetId(0), 8);
         let pump = Pump {
             effects: vec![from_shard],

@@ -13,9 +13,11 @@ use no_engine::command::Command;
 use no_engine::control;
 use no_engine::id::{PartitionId, ShardId, TaskId};
 use no_engine::ring::{Full, Sender};
+use no_engine::shard::Pulse;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use tokio::sync::Notify;
 
@@ -32,6 +34,7 @@ pub struct Lanes {
 
 struct Link {
     lanes: RefCell<Lanes>,
+    pulse: Arc<Pulse>,
     kept: RefCell<VecDeque<Command>>,
     full: Cell<u64>,
     /// Pushes since the bell rang.
@@ -62,17 +65,18 @@ impl Shards {
     ///
     /// Panics without any.
     #[must_use]
-    pub fn new(lanes: Vec<Lanes>, partitions: u16) -> Shards {
-        assert!(!lanes.is_empty() && lanes.len() <= usize::from(u16::MAX));
+    pub fn new(shards: Vec<(Lanes, Arc<Pulse>)>, partitions: u16) -> Shards {
+        assert!(!shards.is_empty() && shards.len() <= usize::from(u16::MAX));
         assert!(0 < partitions);
-        let link = |lanes| Link {
+        let link = |(lanes, pulse)| Link {
             lanes: RefCell::new(lanes),
+            pulse,
             kept: RefCell::default(),
             full: Cell::new(0),
             unrung: Cell::new(0),
         };
         Shards {
-            links: lanes.into_iter().map(link).collect(),
+            links: shards.into_iter().map(link).collect(),
             partitions,
             has_kept: Notify::new(),
             ringer: RefCell::default(),
@@ -118,6 +122,12 @@ impl Shards {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.links.iter().all(|link| link.lanes.borrow().normal.free() == 0)
+    }
+
+    /// New tasks that the shard would take, as its last turn left it.
+    #[must_use]
+    pub fn room(&self, shard: ShardId) -> usize {
+        self.links[usize::from(shard.0)].pulse.room()
     }
 
     /// Sends that found a lane full, since the start.
@@ -268,7 +278,7 @@ mod tests {
         let (bell, sleeper) = doorbell(Box::new(Counted(Arc::clone(&wakes))));
         let (normal, _commands) = ring(64, bell.clone());
         let (reserved, _reserved) = ring(64, bell);
-        let shards = Shards::new(vec![Lanes { normal, reserved }], 1);
+        let shards = Shards::new(vec![(Lanes { normal, reserved }, Arc::default())], 1);
         let push = |count: u32| {
             for _ in 0..count {
                 let reply = ReplyTo { net: NetId(0), token: Token(0) };

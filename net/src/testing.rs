@@ -27,6 +27,7 @@ use no_engine::limits::{RING_LEN, RING_RESERVED_LEN};
 use no_engine::payload::{Hash, Payload};
 use no_engine::port::{Filter, Page, Reader, Wake};
 use no_engine::ring::{Receiver, Sender, ring};
+use no_engine::shard::Pulse;
 use no_engine::stats::{AgentStats, ShardStats};
 use no_engine::task::{NewTask, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
@@ -103,6 +104,8 @@ pub(crate) struct World {
     pub(crate) seen: RefCell<Vec<String>>,
     /// Whether the shards answer at all.
     pub(crate) is_stuck: Cell<bool>,
+    /// What each shard shows of itself.
+    pub(crate) pulses: Vec<Arc<Pulse>>,
     shards: RefCell<Vec<Shard>>,
     effects: RefCell<Vec<Receiver<Effect>>>,
     links: RefCell<Vec<ReaderLink>>,
@@ -133,13 +136,16 @@ impl World {
     pub(crate) fn of(shards: u16, ring_len: usize) -> World {
         let store = Rc::new(RefCell::new(Store::default()));
         let (mut fakes, mut links, mut effects) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pulses = Vec::new();
         for id in (0..shards).map(ShardId) {
             let (to_normal, normal) = ring(ring_len, silent_bell());
             let (to_reserved, reserved) = ring(RING_RESERVED_LEN, silent_bell());
             let (to_net, from_shard) = ring(RING_LEN, silent_bell());
             let (_, unused) = ring(1, silent_bell());
             let lanes = Lanes { normal: to_normal, reserved: to_reserved };
-            links.push(ShardLink { lanes, effects: unused });
+            let pulse = Arc::<Pulse>::default();
+            pulses.push(Arc::clone(&pulse));
+            links.push(ShardLink { lanes, effects: unused, pulse });
             effects.push(from_shard);
             let (watchers, subscribers, lessees) = Default::default();
             let effects = to_net;
@@ -170,6 +176,7 @@ impl World {
             store,
             seen: RefCell::default(),
             is_stuck: Cell::new(false),
+            pulses,
             shards: RefCell::new(fakes),
             effects: RefCell::new(effects),
             links: RefCell::new(vec![reader_link]),

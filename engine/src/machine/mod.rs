@@ -249,6 +249,15 @@ impl Machine {
         self.slots.used() - self.drained.len()
     }
 
+    /// New tasks that would be taken: 0 when the payload's bytes are at their bound.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match self.limits.live_bytes_max <= self.live_bytes {
+            true => 0,
+            false => self.limits.live_tasks_max.saturating_sub(self.live_tasks),
+        }
+    }
+
     fn answer_stats(&mut self, reply: ReplyTo) {
         self.stats.slots = self.slots.len() as u64;
         self.stats.slots_active = self.slots.used() as u64;

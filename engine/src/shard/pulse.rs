@@ -3,13 +3,28 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// One shard's signs of life; written by the shard, read by anybody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pulse {
     beat_mono_ms: AtomicU64,
     calls: AtomicUsize,
     unsaved: AtomicUsize,
     is_halted: AtomicBool,
     is_full: AtomicBool,
+    room: AtomicUsize,
+}
+
+impl Default for Pulse {
+    /// Of a shard that has not had a turn yet: nothing is known to be wrong.
+    fn default() -> Pulse {
+        Pulse {
+            beat_mono_ms: AtomicU64::new(0),
+            calls: AtomicUsize::new(0),
+            unsaved: AtomicUsize::new(0),
+            is_halted: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            room: AtomicUsize::new(usize::MAX),
+        }
+    }
 }
 
 /// A reading of a [`Pulse`].
@@ -25,6 +40,8 @@ pub struct Reading {
     pub is_halted: bool,
     /// The journal has no room.
     pub is_full: bool,
+    /// New tasks that would be taken.
+    pub room: usize,
 }
 
 impl Pulse {
@@ -37,6 +54,7 @@ impl Pulse {
         self.unsaved.store(reading.unsaved, Ordering::Relaxed);
         self.is_halted.store(reading.is_halted, Ordering::Relaxed);
         self.is_full.store(reading.is_full, Ordering::Relaxed);
+        self.room.store(reading.room, Ordering::Relaxed);
     }
 
     /// The last that was written.
@@ -48,6 +66,13 @@ impl Pulse {
             unsaved: self.unsaved.load(Ordering::Relaxed),
             is_halted: self.is_halted.load(Ordering::Relaxed),
             is_full: self.is_full.load(Ordering::Relaxed),
+            room: self.room(),
         }
+    }
+
+    /// New tasks that would be taken, as the last turn left it.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
     }
 }

@@ -62,6 +62,7 @@ fn reading(shard: &Shard, beat_mono_ms: u64) -> Reading {
         unsaved: shard.unsaved(),
         is_halted: shard.is_halted(),
         is_full: shard.is_full(),
+        room: shard.machine().room(),
     }
 }
 

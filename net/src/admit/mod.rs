@@ -11,8 +11,10 @@ pub mod wait;
 
 use crate::core::Core;
 use crate::problem::{Code, Problem};
+use crate::shards::Shards;
 use crate::stats::HttpStats;
 use no_engine::command::Intake;
+use no_engine::id::ShardId;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub enum Refused {
     PendingFull,
     /// The rings to the shards are full.
     RingFull,
+    /// The shards have as many live tasks, or as much of their payload, as they may.
+    TasksFull,
     /// It would wait too long for its shard.
     LongWait,
     /// Requests have waited too long for the net core, for too long.
@@ -40,12 +44,13 @@ pub enum Refused {
 }
 
 /// All reasons, in the order of [`HttpStats`]'s counts.
-pub const REFUSED: [Refused; 7] = [
+pub const REFUSED: [Refused; 8] = [
     Refused::DiskFull,
     Refused::MemoryFull,
     Refused::Draining,
     Refused::PendingFull,
     Refused::RingFull,
+    Refused::TasksFull,
     Refused::LongWait,
     Refused::StandingQueue,
 ];
@@ -60,6 +65,7 @@ impl Refused {
             Refused::Draining => "draining",
             Refused::PendingFull => "pending_full",
             Refused::RingFull => "ring_full",
+            Refused::TasksFull => "tasks_full",
             Refused::LongWait => "long_wait",
             Refused::StandingQueue => "standing_queue",
         }
@@ -72,6 +78,7 @@ impl Refused {
             Refused::Draining => Problem::new(Code::Draining, ""),
             Refused::PendingFull => Problem::new(Code::QueueFull, "too many requests are waiting"),
             Refused::RingFull => Problem::new(Code::QueueFull, "the rings to the shards are full"),
+            Refused::TasksFull => Problem::new(Code::QueueFull, "there are too many live tasks"),
             Refused::LongWait => Problem::new(Code::QueueFull, "it would wait too long"),
             Refused::StandingQueue => {
                 Problem::new(Code::QueueFull, "requests have waited too long for a while")
@@ -85,6 +92,8 @@ pub struct Admission {
     /// Who waits for the net core's time.
     pub turns: Turns,
     wait: RefCell<Wait>,
+    /// Tasks that each shard was sent and has not answered.
+    awaited: RefCell<Vec<u64>>,
     /// Of the connection that is looked at now.
     verdict: Cell<Verdict>,
     stats: Arc<HttpStats>,
@@ -94,18 +103,20 @@ pub struct Admission {
 /// Tasks that were sent to a shard and whose being durable is awaited. Dropped, they are forgotten.
 pub struct Sent {
     admission: Rc<Admission>,
+    shard: ShardId,
     tasks: u64,
     since_us: u64,
     is_answered: bool,
 }
 
 impl Admission {
-    /// With nothing waiting.
+    /// With nothing waiting for any of so many shards.
     #[must_use]
-    pub fn new(stats: Arc<HttpStats>) -> Admission {
+    pub fn new(shards: usize, stats: Arc<HttpStats>) -> Admission {
         Admission {
             turns: Turns::default(),
             wait: RefCell::default(),
+            awaited: RefCell::new(vec![0; shards]),
             verdict: Cell::new(Verdict::Serve),
             stats,
             start: Instant::now(),
@@ -120,12 +131,19 @@ impl Admission {
         done
     }
 
-    /// So many tasks were sent.
+    /// So many tasks were sent to that shard.
     #[must_use]
-    pub fn sent(self: &Rc<Admission>, tasks: u64) -> Sent {
+    pub fn sent(self: &Rc<Admission>, shard: ShardId, tasks: u64) -> Sent {
         self.wait.borrow_mut().sent(tasks);
+        self.awaited.borrow_mut()[usize::from(shard.0)] += tasks;
         let since_us = self.now_us();
-        Sent { admission: Rc::clone(self), tasks, since_us, is_answered: false }
+        Sent { admission: Rc::clone(self), shard, tasks, since_us, is_answered: false }
+    }
+
+    /// Whether the shard would have room for one more task than those that it was sent. What it has
+    /// taken and not answered counts twice, so it may seem full a commit early.
+    fn has_room(&self, shards: &Shards, shard: ShardId) -> bool {
+        self.awaited.borrow()[usize::from(shard.0)] < shards.room(shard) as u64
     }
 
     fn now_us(&self) -> u64 {
@@ -150,6 +168,7 @@ impl Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
+        self.admission.awaited.borrow_mut()[usize::from(self.shard.0)] -= self.tasks;
         if !self.is_answered {
             self.admission.wait.borrow_mut().gone(self.tasks);
         }
@@ -176,6 +195,17 @@ pub fn new_tasks(core: &Core) -> Result<(), Problem> {
     why.map_or(Ok(()), |why| Err(core.admission.refuse(why)))
 }
 
+/// Whether that shard takes a new task. Its refusal would come after its turn.
+///
+/// # Errors
+/// 503, with `Retry-After`.
+pub fn shard(core: &Core, shard: ShardId) -> Result<(), Problem> {
+    match core.admission.has_room(&core.shards, shard) {
+        true => Ok(()),
+        false => Err(core.admission.refuse(Refused::TasksFull)),
+    }
+}
+
 /// Whether tasks are leased: also while disk or memory is full, as what is done frees room in the
 /// end.
 ///
@@ -197,6 +227,9 @@ fn new_work(core: &Core) -> Option<Refused> {
     core.stats.set_foretold_us(wait.foretold_us());
     if wait.is_too_long() {
         return Some(Refused::LongWait);
+    }
+    if !core.shards.all().any(|shard| core.admission.has_room(&core.shards, shard)) {
+        return Some(Refused::TasksFull);
     }
     room(core)
 }

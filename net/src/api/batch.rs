@@ -81,9 +81,11 @@ async fn send(core: &Core, tenant: &str, news: Vec<Result<NewTask, Problem>>) ->
         if tasks.is_empty() {
             continue;
         }
+        let shard = ShardId(shard as u16);
+        let has_room = admit::shard(core, shard);
         let submit = |reply| Command::Submit { reply, tasks, when };
-        let sent = core.admission.sent(places.len() as u64);
-        asked.push((places, core.ask(ShardId(shard as u16), submit), sent));
+        let sent = core.admission.sent(shard, places.len() as u64);
+        asked.push((places, has_room.and_then(|()| core.ask(shard, submit)), sent));
     }
     for (places, asked, sent) in asked {
         match asked {

@@ -27,6 +27,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     let core = &request.core;
     let new = wire::new_task(core, &tenant, &body, key)?;
     let shard = core.shards.of_partition(new.id.partition());
+    admit::shard(core, shard)?;
     // A key may lead to another task than this one, so the wait begins once we know which.
     let waits_at_once = 0 < wait_ms && key.is_none();
     let when = if waits_at_once { AnswerWhen::Ended } else { AnswerWhen::Durable };
@@ -34,7 +35,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     let answer = if waits_at_once {
         asked.answer_within(&core.phase, wait_ms).await
     } else {
-        let sent = core.admission.sent(1);
+        let sent = core.admission.sent(shard, 1);
         let answer = asked.answer().await;
         sent.answered();
         answer

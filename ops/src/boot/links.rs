@@ -14,10 +14,11 @@ use no_engine::event::Batch;
 use no_engine::limits::{BATCHES_IN_FLIGHT_MAX, RING_LEN, RING_RESERVED_LEN};
 use no_engine::port::Ack;
 use no_engine::ring::{Receiver, Sender, ring};
-use no_engine::shard::Links;
+use no_engine::shard::{Links, Pulse};
 use no_net::ShardLink;
 use no_net::shards::Lanes;
 use std::io;
+use std::sync::Arc;
 
 /// Answers of a journal thread that may wait for its shard.
 const ACKS_LEN: usize = 256;
@@ -44,6 +45,7 @@ pub(super) struct ShardEnds {
     pub(super) batches: Receiver<Batch>,
     pub(super) acks: Sender<Ack>,
     pub(super) journal_door: Door,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// One net core's ends.
@@ -71,6 +73,7 @@ pub(super) fn make(shards: u16, nets: u16) -> io::Result<(Vec<ShardEnds>, Vec<Ne
 }
 
 fn make_shard(nets: &mut [NetEnds]) -> io::Result<ShardEnds> {
+    let pulse = Arc::new(Pulse::default());
     let (door, journal_door) = (Door::new()?, Door::new()?);
     let (mut reserved_lanes, mut normal_lanes, mut outbox) = (Vec::new(), Vec::new(), Vec::new());
     for net in nets {
@@ -80,12 +83,13 @@ fn make_shard(nets: &mut [NetEnds]) -> io::Result<ShardEnds> {
         reserved_lanes.push(reserved_in);
         normal_lanes.push(normal_in);
         outbox.push(effects_out);
-        net.shards.push(ShardLink { lanes: Lanes { normal, reserved }, effects });
+        let pulse = Arc::clone(&pulse);
+        net.shards.push(ShardLink { lanes: Lanes { normal, reserved }, effects, pulse });
         net.shard_bells.push(door.bell.clone());
     }
     let (batches_out, batches) = ring(BATCHES_IN_FLIGHT_MAX, journal_door.bell.clone());
     let (acks, acks_in) = ring(ACKS_LEN, door.bell.clone());
     let inbox = reserved_lanes.into_iter().chain(normal_lanes).collect();
     let links = Links { inbox, outbox, batches: batches_out, acks: acks_in };
-    Ok(ShardEnds { links, door, batches, acks, journal_door })
+    Ok(ShardEnds { links, door, batches, acks, journal_door, pulse })
 }

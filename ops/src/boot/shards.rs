@@ -80,9 +80,9 @@ pub(super) fn start(
         let shard = ShardId(number as u16);
         let journal = store.journal(shard).map_err(super::store::refused)?;
         let load = store.loader(shard).map_err(super::store::refused)?;
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::clone(&ends.pulse);
         let core = cores.get(number).copied().flatten();
-        let (part, ends) = part(plan, shard, load, ends, Arc::clone(&pulse), core);
+        let (part, ends) = part(plan, shard, load, ends, core);
         let journal = start_journal(shard, journal, ends, plan.clock)?;
         let loaded = loaded.clone();
         let shard = spawn(&format!("no-shard-{number}"), move || run_shard(part, &loaded))?;
@@ -108,7 +108,6 @@ fn part(
     shard: ShardId,
     load: SqliteLoad,
     ends: ShardEnds,
-    pulse: Arc<Pulse>,
     core: Option<usize>,
 ) -> (ShardPart, JournalEnds) {
     let engine = &plan.config.engine;
@@ -126,7 +125,7 @@ fn part(
         links: ends.links,
         door: ends.door,
         journal_bell: ends.journal_door.bell.clone(),
-        pulse,
+        pulse: ends.pulse,
         core,
         busy_poll_us: u64::try_from(engine.busy_poll.as_micros()).unwrap_or(u64::MAX),
         last_stop: plan.last_stop,

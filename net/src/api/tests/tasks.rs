@@ -8,6 +8,7 @@ use no_engine::command::Intake;
 use no_engine::event::Event;
 use no_engine::id::{Attempt, Fence, Step, TaskId};
 use no_engine::payload::Payload;
+use no_engine::shard::pulse::Reading;
 use no_engine::task::Usage;
 
 const ADMIN: (&str, &str) = ("authorization", "Bearer t:admin");
@@ -277,6 +278,39 @@ async fn full_and_stopping_nodes_refuse_before_work() {
             let (first, second) = tokio::join!(first, second);
             assert_eq!((first.status, second.problem().as_str()), (200, "503 queue_full -"));
             assert_eq!(second.headers["retry-after"], "1");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_shard_is_not_asked() {
+    let world = World::new(1);
+    let room = |room| world.pulses[0].write(Reading { room, ..world.pulses[0].read() });
+    let submits = || world.seen.borrow().iter().filter(|name| *name == "Submit").count();
+    let body = r#"{"agent":"echo"}"#;
+    let batch = format!(r#"{{"tasks":[{body}]}}"#);
+    world
+        .run(async {
+            room(0);
+            for (path, body) in [("/v1/tasks", body), ("/v1/tasks/batch", &batch)] {
+                let answered = world.call("POST", path, body).await;
+                assert_eq!(answered.problem(), "503 queue_full -");
+                assert_eq!(answered.headers["retry-after"], "1");
+            }
+            assert_eq!(submits(), 0);
+            // Room for one, which is on its way: its place is not given twice.
+            room(1);
+            world.is_stuck.set(true);
+            let second = async {
+                tokio::task::yield_now().await;
+                let answered = world.call("POST", "/v1/tasks", body).await;
+                world.is_stuck.set(false);
+                answered
+            };
+            let (first, second) = tokio::join!(world.call("POST", "/v1/tasks", body), second);
+            assert_eq!((first.status, second.problem().as_str()), (200, "503 queue_full -"));
+            assert_eq!(world.call("POST", "/v1/tasks", body).await.status, 200);
+            assert_eq!(submits(), 2);
         })
         .await;
 }

@@ -13,7 +13,7 @@ fn behind() -> OpenOptions {
 }
 
 fn threaded() -> OpenOptions {
-    OpenOptions { following: Following::Thread, ..options(1) }
+    OpenOptions { following: Following::Thread, journal_bytes: 1 << 20, ..options(1) }
 }
 
 /// A task that came and ended, in two commits.
