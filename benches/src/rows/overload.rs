@@ -30,8 +30,10 @@ const CONNECTIONS: usize = 500;
 /// Model calls of a loop: so many that 10 times its peak can be sent from the same two cores.
 const ITERATIONS: u32 = 50;
 /// Loops that may live at once: what comes on top is refused.
-const LOOPS_MAX: usize = 2_000;
+const LOOPS_MAX: usize = 500;
 
+/// Long enough that loops which began together end apart.
+const PHASE: Duration = Duration::from_secs(15);
 /// Phases of less tell load from start and end no more.
 const PHASE_MIN: Duration = Duration::from_secs(2);
 
@@ -46,7 +48,7 @@ pub(super) fn loops(bench: &mut Bench) -> Result<Vec<Figure>> {
     let server = Server::start(&bench.binary, &bench.place, &config)?;
     let (name, about) = ("loops", "loops at");
     // Fewer than may live, so that none is refused while the peak is looked for.
-    let case = Case { name, about, agent, clients: LOOPS_MAX / 2, pipeline: 1 };
+    let case = Case { name, about, agent, clients: LOOPS_MAX * 4 / 5, pipeline: 1 };
     case.measure(bench, &server)
 }
 
@@ -68,8 +70,8 @@ impl Case {
             peak_connections: self.clients,
             connections: CONNECTIONS,
             pipeline: self.pipeline,
-            peak_duration: bench.load().max(PHASE_MIN),
-            phase_duration: bench.load().max(PHASE_MIN),
+            peak_duration: bench.scaled(PHASE).max(PHASE_MIN),
+            phase_duration: bench.scaled(PHASE).max(PHASE_MIN),
             ..OverloadPlan::default()
         };
         let mut observer: Box<dyn Observer> =

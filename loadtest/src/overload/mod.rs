@@ -12,7 +12,6 @@ mod show;
 use crate::cores::Pinned;
 use crate::drive::drive;
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
 use crate::plan::{Agent, CONNECTIONS_MAX, PIPELINE_MAX, Pace, Plan, Target, Tasks};
 use crate::prober::Probers;
 use crate::report::{Latency, Requests, machine};
@@ -143,8 +142,10 @@ impl OverloadPlan {
         let unloaded = Latency::of(&unloaded.driven.outcome.accepted);
         observer.phase("peak", self.peak_duration);
         let peak_plan = self.peak_plan();
-        let peak = measure(&peak_plan, &server, &mut |second| observer.second(second))?;
-        let peak = Peak::of(&peak.report(&peak_plan));
+        let (peak, succeeded_per_second) = self.counted(&server, self.peak_duration, || {
+            measure(&peak_plan, &server, &mut |second| observer.second(second))
+        });
+        let peak = Peak { succeeded_per_second, ..Peak::of(&peak?.report(&peak_plan)) };
         // Requests, not tasks, are what is offered.
         let rate = peak.requests_per_second;
         if rate < 1.0 {
@@ -179,10 +180,11 @@ impl OverloadPlan {
         let offered_per_second = peak.requests_per_second * factor;
         let plan = self.phase_plan(offered_per_second);
         observer.phase(&format!("{factor} × peak"), self.phase_duration);
-        let before = server.metrics();
         let probers = Probers::start(&self.plan.url, &PROBED)?;
-        let driven = drive(&plan, server.peer(), &mut |second| observer.second(second))?;
-        let succeeded_per_second = self.succeeded(server, before.as_ref(), driven.started_at);
+        let (driven, succeeded_per_second) = self.counted(server, self.phase_duration, || {
+            drive(&plan, server.peer(), &mut |second| observer.second(second))
+        });
+        let driven = driven?;
         let endpoints = probers.finish().iter().map(Endpoint::of).collect();
         let ended_at = driven.started_at + self.phase_duration;
         let recovery = self.recovery(server, ended_at, 2.0 * unloaded_p99_ms, observer)?;
@@ -210,18 +212,28 @@ impl OverloadPlan {
         })
     }
 
-    /// Tasks that succeeded in a second since the phase began.
-    fn succeeded(
+    /// Puts a load on for so long, and gives the tasks that succeeded in a second in its second
+    /// half: in the first there are ever more at once, and few have come far enough to end.
+    fn counted<T>(
         &self,
         server: &Server,
-        before: Option<&Metrics>,
-        started_at: Instant,
-    ) -> Option<f64> {
-        let after = server.metrics()?;
-        let seconds = started_at.elapsed().as_secs_f64();
+        duration: Duration,
+        load: impl FnOnce() -> T,
+    ) -> (T, Option<f64>) {
         let agent = self.tasks.agent.name();
-        let succeeded = |metrics: &Metrics| metrics.ended(&agent).succeeded;
-        Some(succeeded(&after).saturating_sub(succeeded(before?)) as f64 / seconds)
+        let look = || Some((Instant::now(), server.metrics()?.ended(&agent).succeeded));
+        let count = || {
+            std::thread::sleep(duration / 2);
+            let (half_at, half) = look()?;
+            std::thread::sleep(duration / 2);
+            let (end_at, end) = look()?;
+            Some((end - half) as f64 / (end_at - half_at).as_secs_f64())
+        };
+        std::thread::scope(|scope| {
+            let count = scope.spawn(count);
+            let loaded = load();
+            (loaded, count.join().ok().flatten())
+        })
     }
 
     /// Asks 100 times a second until a whole second of it is served as before.

@@ -42,7 +42,7 @@ pub struct Peak {
     pub requests_per_second: f64,
     /// Tasks acknowledged in a second.
     pub acknowledged_per_second: f64,
-    /// Tasks succeeded in a second; absent when the server does not count them.
+    /// Tasks succeeded in a second of the second half; absent when the server counts none.
     pub succeeded_per_second: Option<f64>,
     /// Latency of what was accepted, in a closed loop.
     pub accepted: Latency,
@@ -61,7 +61,7 @@ pub struct Phase {
     pub acknowledged_per_second: f64,
     /// That as a share of the peak's.
     pub acknowledged_ratio: f64,
-    /// Tasks succeeded in a second.
+    /// Tasks succeeded in a second of the second half.
     pub succeeded_per_second: Option<f64>,
     /// That as a share of the peak's.
     pub succeeded_ratio: Option<f64>,

@@ -1,6 +1,7 @@
 //! Folders that are not as they should be.
 
 use super::*;
+use crate::samples::next;
 use crate::writer::Finish;
 use no_engine::event::Event;
 use no_engine::payload::Payload;
@@ -84,6 +85,34 @@ fn newer_ones_are_refused() {
     std::fs::write(dir.path().join("no.json"), newer).expect("written");
     let expected = "DIR/no.json has schema version 3, this nO knows up to 2: run the newer nO";
     assert_eq!(refusal(dir.path(), &options(1)), expected);
+}
+
+#[test]
+fn files_whose_events_stand_by_task_are_used_as_they_are() {
+    let dir = folder();
+    drop(open(dir.path(), 1));
+    let file = schema::shard_path(dir.path(), 0);
+    let db = Connection::open(&file).expect("opens");
+    let by_task = "DROP TABLE events; CREATE TABLE events (task BLOB NOT NULL, n INTEGER NOT NULL,
+        data TEXT NOT NULL, named BLOB, PRIMARY KEY (task, n)) WITHOUT ROWID;
+        PRAGMA wal_checkpoint(TRUNCATE)";
+    db.execute_batch(by_task).expect("made");
+    drop(db);
+    let mut store = open(dir.path(), 1);
+    let mut journal = store.journal(ShardId(0)).expect("a journal");
+    let (record, mut task) = samples::submitted(id(0), &Payload::null());
+    commit(&mut journal, samples::batch(0, vec![record.clone()], &[(&task, true)]));
+    let mut records = vec![record];
+    for i in 1..40 {
+        records.push(next(&mut task, Event::Woken));
+        let last = records[records.len() - 1].clone();
+        commit(&mut journal, samples::batch(i, vec![last], &[(&task, false)]));
+    }
+    assert_eq!(history(&mut store.reader().expect("a reader"), task.id), records);
+    drop((journal, store));
+    // Shards move between files of either kind.
+    let store = open(dir.path(), 2);
+    assert_eq!(history(&mut store.reader().expect("a reader"), task.id), records);
 }
 
 #[test]
