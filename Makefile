@@ -68,7 +68,7 @@ ROWS_OPTION = $(if $(ROWS),--rows $(ROWS))
 
 bench: ## Measure what nO reaches: ROWS=single,latency, PEERS=1 for rivals, ARGS=--quick
 	@$(CARGO) build --release --locked -p no-ops -p no-benches
-	@if [ -n "$(PEERS)" ]; then $(MAKE) --no-print-directory bench-peers; fi
+	@if [ -n "$(PEERS)" ]; then env -u PEERS bash benches/peers/run; fi
 	@exec $(BENCH) run $(BENCH_PLACES) --json $(TARGET)/bench $(ROWS_OPTION) \
 		$(if $(PEERS),--peers $(TARGET)/bench/peers.json) \
 		$(if $(ROWS)$(findstring --quick,$(ARGS)),,--results benches) $(ARGS)
