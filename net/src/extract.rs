@@ -10,6 +10,7 @@ use hyper::http::request::Parts;
 use no_auth::Principal;
 use no_engine::id::TaskId;
 use no_engine::limits::{KEY_BYTES_MAX, LIST_LEN_MAX, NAME_BYTES_MAX, WAIT_MS_MAX};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct Request {
     pub principal: Option<Principal>,
     /// The body, not yet read.
     pub body: InBody,
+    /// The other end of the connection.
+    pub peer: IpAddr,
 }
 
 /// The kinds of bodies that are taken.

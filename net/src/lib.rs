@@ -10,6 +10,7 @@
 pub mod admit;
 pub mod agents;
 mod api;
+mod authorise;
 pub mod bodies;
 pub mod body;
 pub mod conn;

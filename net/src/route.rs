@@ -1,17 +1,17 @@
 //! The table of routes, and what happens to a request before and after its handler: look-up,
 //! method, token, permission; then the count, the latency and the problem body.
 
+use crate::authorise::authorise;
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
 use crate::cost::Layer;
 use crate::extract::Request;
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
-use crate::time;
-use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
-use no_auth::{Permission, Principal};
+use hyper::Method;
+use no_auth::Permission;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,15 +98,15 @@ impl Router {
         &self.core
     }
 
-    /// Answers one request. Never fails: a problem is an answer.
-    pub async fn serve(&self, parts: Parts, body: InBody) -> Response {
+    /// Answers one request of `peer`. Never fails: a problem is an answer.
+    pub async fn serve(&self, parts: Parts, body: InBody, peer: IpAddr) -> Response {
         let begun = Instant::now();
         let _in_flight = self.core.stats.begin();
         // Shares its bytes with the request's head: no copy for a path that only a problem shows.
         let uri = parts.uri.clone();
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
-                let outcome = self.call(route, parts, params, body).await;
+                let outcome = self.call(route, parts, params, body, peer).await;
                 (outcome, &route.stats)
             }
             Err(problem) => (Err(problem), self.core.stats.unmatched()),
@@ -124,17 +124,18 @@ impl Router {
         parts: Parts,
         params: Vec<String>,
         body: InBody,
+        peer: IpAddr,
     ) -> Outcome {
         log_trace(&parts);
         let principal = match route.access {
             Access::Open => None,
             Access::Needs(permission) => {
-                let checked = || self.authorise(&parts.headers, permission);
+                let checked = || authorise(&self.core, &parts.headers, permission);
                 Some(self.core.costs.part(Layer::Auth, checked)?)
             }
         };
         let core = Rc::clone(&self.core);
-        (route.handler)(Request { core, parts, params, principal, body }).await
+        (route.handler)(Request { core, parts, params, principal, body, peer }).await
     }
 
     fn find(&self, method: &Method, path: &str) -> Result<(&Route, Vec<String>), Problem> {
@@ -151,30 +152,6 @@ impl Router {
         let params = params.collect::<Option<Vec<String>>>();
         Ok((route, params.ok_or_else(|| Problem::new(Code::NotFound, ""))?))
     }
-
-    fn authorise(&self, headers: &HeaderMap, needed: Permission) -> Result<Principal, Problem> {
-        let Some(verify) = &self.core.verify else { return Ok(Principal::unchecked()) };
-        let denied = |why: &'static str| Problem::new(Code::Unauthenticated, why);
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| denied("no bearer token"))?;
-        let bearer = header.to_str().ok().and_then(bearer_of);
-        let bearer = bearer.ok_or_else(|| denied("the Authorization header is no bearer token"))?;
-        let principal = verify(bearer, time::wall().0 / 1_000).map_err(|why| {
-            tracing::info!(target: "auth", %why, "a token was refused");
-            denied("the token was not accepted")
-        })?;
-        if !principal.may(needed) {
-            let (subject, permission) = (&principal.subject, needed.name());
-            tracing::info!(target: "rbac", %subject, permission, "denied");
-            return Err(Problem::new(Code::Forbidden, format!("{permission} is needed")));
-        }
-        Ok(principal)
-    }
-}
-
-/// The token of a `Bearer` header; the scheme's name is case-insensitive (RFC 9110).
-fn bearer_of(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Logs a W3C trace context, where somebody listens at that level.
@@ -213,13 +190,5 @@ mod tests {
         {
             assert_eq!(trace_of(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn bearer_headers() {
-        assert_eq!(bearer_of("Bearer abc"), Some("abc"));
-        assert_eq!(bearer_of("bearer abc"), Some("abc"));
-        assert_eq!(bearer_of("Basic abc"), None);
-        assert_eq!(bearer_of("Bearer"), None);
     }
 }

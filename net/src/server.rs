@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
@@ -143,8 +144,8 @@ async fn accept(
     open: &Open,
 ) {
     loop {
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match listener.accept().await {
+            Ok((socket, peer)) => (socket, peer.ip().to_canonical()),
             Err(error) => {
                 // Out of file handles, or the peer is gone already; the listener itself is sound.
                 tracing::warn!(target: "http", %error, "a connection was not accepted");
@@ -162,7 +163,7 @@ async fn accept(
         let _ = socket.set_nodelay(true);
         let state = ConnState::new(Rc::clone(clock), Rc::clone(&open.closed));
         open.states.borrow_mut().push(Rc::downgrade(&state));
-        tokio::task::spawn_local(connection(socket, state, Rc::clone(router), connected));
+        tokio::task::spawn_local(connection(socket, peer, state, Rc::clone(router), connected));
     }
 }
 
@@ -203,6 +204,7 @@ async fn finish(open: &Open) {
 
 async fn connection(
     socket: TcpStream,
+    peer: IpAddr,
     state: Rc<ConnState>,
     router: Rc<Router>,
     _connected: Connected,
@@ -215,7 +217,7 @@ async fn connection(
         true => admission.turns.poll_turn(&place, cx),
         false => Poll::Ready(Verdict::Serve),
     };
-    let service = OurService { router, state: Rc::clone(&state) };
+    let service = OurService { router, state: Rc::clone(&state), peer };
     let io = TokioIo::new(Io { socket, state: Rc::clone(&state) });
     if is_http2 {
         state.multiplexed();
@@ -329,6 +331,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecu
 struct OurService {
     router: Rc<Router>,
     state: Rc<ConnState>,
+    peer: IpAddr,
 }
 
 impl Service<hyper::Request<Incoming>> for OurService {
@@ -339,10 +342,10 @@ impl Service<hyper::Request<Incoming>> for OurService {
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let in_flight = self.state.begin();
         self.state.set_operators(is_operators(request.uri().path()));
-        let router = Rc::clone(&self.router);
+        let (router, peer) = (Rc::clone(&self.router), self.peer);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let response = router.serve(parts, InBody::Socket(body)).await;
+            let response = router.serve(parts, InBody::Socket(body), peer).await;
             Ok(response.map(|body: OutBody| body.busy(in_flight)))
         })
     }

@@ -34,6 +34,7 @@ use no_engine::time::Millis;
 use shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -297,7 +298,7 @@ impl World {
         }
         let bytes = (!body.is_empty()).then(|| body.to_owned().into());
         let (parts, body) = request.body(InBody::Given(bytes)).expect("a request").into_parts();
-        self.router.serve(parts, body).await
+        self.router.serve(parts, body, IpAddr::V4(Ipv4Addr::LOCALHOST)).await
     }
 }
 
