@@ -2,18 +2,26 @@
 //!
 //! Verdicts are pure: the keys and the time are handed in, so that a test needs neither a clock nor
 //! an issuer. `local` alone touches files (the key and the first token). Map: `principal` is who
-//! asks, `role` what they may, `jwt` the proof in its wire form, `verifier` turns a proof into a
-//! principal and remembers it, `local` makes and keeps the key that signs.
+//! asks, `role` and `roles` what they may, `jwt` nO's own token in its wire form, `issued` those of
+//! an OIDC issuer and `jwks` its keys, `verifier` turns a proof into a principal and remembers it,
+//! `local` makes and keeps the key that signs.
 
 pub mod error;
+pub mod issued;
+pub mod json;
+pub mod jwks;
 pub mod jwt;
 pub mod local;
 pub mod principal;
 pub mod role;
+pub mod roles;
 pub mod verifier;
 
 pub use error::{Denied, Error, Result};
+pub use issued::{IdClaims, IssuerRules};
+pub use jwks::{IssuerKeys, Keyring};
 pub use local::{Grant, LocalKey};
 pub use principal::Principal;
-pub use role::{Permission, Role};
+pub use role::{Permission, PermissionSet, Role};
+pub use roles::Roles;
 pub use verifier::{KeySet, Verifier};

@@ -40,7 +40,7 @@ const PEM_TAIL: &str = "-----END PRIVATE KEY-----";
 pub struct Grant {
     subject: String,
     tenant: String,
-    role: Role,
+    role: String,
     ttl_s: u64,
 }
 
@@ -48,8 +48,15 @@ impl Grant {
     /// One role for an hour, subject the role's name, the default tenant.
     #[must_use]
     pub fn new(role: Role) -> Grant {
-        let (subject, tenant) = (role.name().to_owned(), TENANT_DEFAULT.to_owned());
-        Grant { subject, tenant, role, ttl_s: 3_600 }
+        Grant::of_role(role.name())
+    }
+
+    /// The same for a role of the configuration. Whether it exists is up to the caller: a verifier
+    /// that does not know it refuses the token.
+    #[must_use]
+    pub fn of_role(name: &str) -> Grant {
+        let (subject, tenant) = (name.to_owned(), TENANT_DEFAULT.to_owned());
+        Grant { subject, tenant, role: name.to_owned(), ttl_s: 3_600 }
     }
 
     /// Whose token it is.
@@ -151,7 +158,7 @@ impl LocalKey {
             iss: jwt::LOCAL.to_owned(),
             aud: jwt::LOCAL.to_owned(),
             sub: grant.subject.clone(),
-            roles: vec![grant.role.name().to_owned()],
+            roles: vec![grant.role.clone()],
             tenant: grant.tenant.clone(),
             iat: now_s,
             nbf: now_s,
@@ -275,7 +282,7 @@ mod tests {
         let path = key.ensure_admin_token(data.path(), NOW_S).expect("written");
         let token = fs::read_to_string(&path).expect("there");
         let principal = Verifier::new(key.key_set()).verify(&token, NOW_S).expect("accepted");
-        assert_eq!(*principal.roles, [Role::Admin]);
+        assert_eq!(principal.permissions, Role::Admin.permissions());
         assert_eq!((mode(&path), mode(&data.path().join(KEY_FILE))), (0o600, 0o600));
 
         let again = LocalKey::open_or_create(data.path()).expect("read");

@@ -3,7 +3,8 @@
 //! A net core is one pinned thread with a single-threaded runtime: it accepts, parses, authorises,
 //! limits and routes, and holds no task. In: `server` accepts, `route` finds the handler, `api`
 //! parses, asks a shard through `core` and renders with `render`; `pump` brings the shards' effects
-//! back to those who wait in `pending`. Out: `out` makes the calls that shards order.
+//! back to those who wait in `pending`. Out: `out` makes the calls that shards order, `oidc` those
+//! to the issuer of tokens.
 //!
 //! Put together by [`NetCore`]; ops mounts its own routes on it.
 
@@ -20,6 +21,7 @@ pub mod deltas;
 pub mod extract;
 pub mod json;
 mod net_core;
+pub mod oidc;
 pub mod opaque;
 pub mod out;
 pub mod pending;

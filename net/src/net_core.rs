@@ -4,9 +4,10 @@ use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::api;
 use crate::bodies::Bodies;
-use crate::core::{Core, Phase, PhaseReceiver, Verify};
+use crate::core::{Core, CountProof, Phase, PhaseReceiver, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::oidc::Provider;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
 use crate::reads::Reads;
@@ -100,6 +101,10 @@ pub struct NetCoreParts {
     pub ordered: NetOrdered,
     /// Checks tokens; `None` when access control is off.
     pub verify: Option<Verify>,
+    /// The issuer of tokens that are not our own.
+    pub provider: Option<Provider>,
+    /// Counts what proofs of identity come to.
+    pub count_proof: CountProof,
     /// For ids: different on each net core and at each start.
     pub seed: u64,
 }
@@ -138,6 +143,8 @@ impl NetCore {
             intake: Cell::new(intake),
             phase: parts.ordered.phase.clone(),
             verify: parts.verify,
+            provider: parts.provider.map(Rc::new),
+            count_proof: parts.count_proof,
             rng: RefCell::new(Rng::new(parts.seed)),
         });
         let mut router = Router::new(core);
@@ -206,8 +213,17 @@ impl NetCore {
             served = serve(listener, Rc::new(self.router), limits, phase) => served,
             pumped = pump.run() => pumped,
             () = ringing => Ok(()),
+            () = keep_issuer_fresh(&core, self.net) => Ok(()),
             () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
         }
+    }
+}
+
+/// Has the issuer's keys fetched when they are due: by net core 0, for all.
+async fn keep_issuer_fresh(core: &Core, net: NetId) {
+    match &core.provider {
+        Some(provider) if net == NetId(0) => provider.keep_fresh().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -286,6 +302,8 @@ mod tests {
             stats: Arc::default(),
             ordered,
             verify: None,
+            provider: None,
+            count_proof: Box::new(|_| {}),
             seed: 1,
         });
         let run = core.run(listener, ServerLimits::default(), Box::new(Nobody));

@@ -128,13 +128,15 @@ pub struct Problem {
     pub pointer: Option<String>,
     /// The methods of the path, for 405.
     pub allow: Option<Box<str>>,
+    /// After how many seconds it may be tried again, where the code does not say so by itself.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Problem {
     /// A problem with a sentence.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, detail: detail.into(), pointer: None, allow: None }
+        Problem { code, detail: detail.into(), pointer: None, allow: None, retry_after_s: None }
     }
 
     /// 422 for the field at `pointer`.
@@ -145,6 +147,7 @@ impl Problem {
             detail: detail.into(),
             pointer: Some(pointer.into()),
             allow: None,
+            retry_after_s: None,
         }
     }
 
@@ -207,7 +210,7 @@ impl Problem {
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(after_s) = self.code.retry_after_s() {
+        if let Some(after_s) = self.retry_after_s.or(self.code.retry_after_s()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(after_s));
         }
         if self.code == Code::Unauthenticated {

@@ -1,15 +1,15 @@
 //! The table of routes, and what happens to a request before and after its handler: look-up,
 //! method, token, permission; then the count, the latency and the problem body.
 
-use crate::authorise::authorise;
+use crate::authorise::{authorise, authorise_asking};
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
 use crate::cost::Layer;
 use crate::extract::Request;
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
-use hyper::http::request::Parts;
 use hyper::Method;
+use hyper::http::request::Parts;
 use no_auth::Permission;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -131,7 +131,14 @@ impl Router {
             Access::Open => None,
             Access::Needs(permission) => {
                 let checked = || authorise(&self.core, &parts.headers, permission);
-                Some(self.core.costs.part(Layer::Auth, checked)?)
+                match self.core.costs.part(Layer::Auth, checked)? {
+                    Some(principal) => Some(principal),
+                    // Boxed, so that no other request carries the room for it.
+                    None => {
+                        let asking = authorise_asking(&self.core, &parts.headers, permission);
+                        Some(Box::pin(asking).await?)
+                    }
+                }
             }
         };
         let core = Rc::clone(&self.core);

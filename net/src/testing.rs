@@ -6,8 +6,9 @@ mod store;
 
 use crate::agents::Registry;
 use crate::body::InBody;
-use crate::core::{Core, Phase};
+use crate::core::{Core, CountProof, Phase, Verify};
 use crate::net_core::{NetCore, NetCoreParts, NetOrders, ShardLink};
+use crate::oidc::Provider;
 use crate::pending::Pending;
 use crate::reads::{self, ReaderLink};
 use crate::route::{Response, Router};
@@ -116,8 +117,21 @@ pub(crate) struct World {
 /// Tokens are `tenant:role`, so that a test reads well; `bad` is refused.
 fn verify(bearer: &str, _: u64) -> Result<Principal, Denied> {
     let (tenant, role) = bearer.split_once(':').ok_or(Denied::Malformed)?;
-    let roles = [Role::of_name(role).ok_or(Denied::Claims)?].into();
-    Ok(Principal { subject: "somebody".into(), tenant: tenant.into(), roles })
+    let permissions = Role::of_name(role).ok_or(Denied::Claims)?.permissions();
+    Ok(Principal { subject: "somebody".into(), tenant: tenant.into(), permissions })
+}
+
+/// How a node checks who asks.
+pub(crate) struct Proofs {
+    pub(crate) verify: Verify,
+    pub(crate) provider: Option<Provider>,
+    pub(crate) count_proof: CountProof,
+}
+
+impl Default for Proofs {
+    fn default() -> Proofs {
+        Proofs { verify: Box::new(verify), provider: None, count_proof: Box::new(|_| {}) }
+    }
 }
 
 pub(crate) fn registry() -> Arc<Registry> {
@@ -134,7 +148,16 @@ impl World {
         World::of(shards, RING_LEN)
     }
 
+    /// A node that checks who asks like this.
+    pub(crate) fn proving(proofs: Proofs) -> World {
+        World::made(1, RING_LEN, proofs)
+    }
+
     pub(crate) fn of(shards: u16, ring_len: usize) -> World {
+        World::made(shards, ring_len, Proofs::default())
+    }
+
+    fn made(shards: u16, ring_len: usize, proofs: Proofs) -> World {
         let store = Rc::new(RefCell::new(Store::default()));
         let (mut fakes, mut links, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         let mut pulses = Vec::new();
@@ -165,7 +188,9 @@ impl World {
             agents: registry(),
             stats: Arc::default(),
             ordered,
-            verify: Some(Box::new(verify)),
+            verify: Some(proofs.verify),
+            provider: proofs.provider,
+            count_proof: proofs.count_proof,
             seed: 7,
         });
         let (router, core) = core.into_router();

@@ -1,10 +1,12 @@
 //! The health endpoints: is it alive, is it ready, and what is wrong if not.
 //!
 //! They ask nobody: signs of life are read, not requested, so that overload or a stuck disk never
-//! makes the answer late.
+//! makes the answer late. An issuer of tokens that does not answer makes the node unwell, not
+//! unready: whoever it let in before goes on working.
 
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
+use no_net::oidc::Issuer;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
 use serde_json::{Map, Value, json};
@@ -57,10 +59,11 @@ pub fn readiness(vitals: &Vitals) -> (bool, &'static str) {
 }
 
 /// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
-pub fn mount(router: &mut Router, vitals: &Arc<Vitals>) {
-    let shown = Arc::clone(vitals);
+pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, issuer: Option<&Arc<Issuer>>) {
+    let (shown, issuer) = (Arc::clone(vitals), issuer.cloned());
     let overall = handler(move |_| {
-        let checks = checks(&shown);
+        let oidc = issuer.as_ref().map(|issuer| Check { name: "oidc", fault: issuer.fault() });
+        let checks: Vec<Check> = checks(&shown).into_iter().chain(oidc).collect();
         let is_well = checks.iter().all(|check| check.fault.is_none());
         let (is_ready, why) = readiness(&shown);
         let is_well = is_well && is_ready;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::local::{Grant, LocalKey};
+use crate::role::Role;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -47,7 +48,7 @@ fn refused(token: &str, expected: Denied) {
 fn a_good_token_names_its_principal() {
     let principal = verifier().verify(&good(), NOW_S).expect("accepted");
     assert_eq!((&*principal.subject, &*principal.tenant), ("ada", "acme"));
-    assert_eq!(*principal.roles, [Role::Operator]);
+    assert_eq!(principal.permissions, Role::Operator.permissions());
     assert!(verifier().verify(&signed(&header(), &claims()), NOW_S).is_ok());
 }
 

@@ -129,6 +129,13 @@ impl OutConfig {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// A client with a pool of its own, which may reach the host of `url` though it is private: for
+    /// one that the configuration names by itself.
+    #[must_use]
+    pub fn client_of(&self, url: &url::Url) -> Client {
+        Client::new(self.guard.with_origin(url), &self.tls)
+    }
+
     /// Whether there is a model of that name.
     #[must_use]
     pub fn has_model(&self, name: &str) -> bool {

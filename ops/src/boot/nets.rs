@@ -8,11 +8,12 @@ use crate::error::{Error, Result};
 use crate::metrics::AuthTally;
 use crate::vitals::Vitals;
 use crate::{demo, health, monitor};
-use no_auth::{KeySet, Verifier};
+use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
 use no_net::core::Verify;
+use no_net::oidc::{Issuer, Provider};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
 use no_net::server::ServerLimits;
@@ -40,7 +41,10 @@ pub enum Extra {
 pub(super) struct Plan {
     pub(super) registry: Arc<Registry>,
     pub(super) out: OutConfig,
+    /// Keys of local tokens; `None` when access control is off.
     pub(super) keys: Option<KeySet>,
+    pub(super) roles: Arc<Roles>,
+    pub(super) issuer: Option<Arc<Issuer>>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) stats: Vec<Arc<HttpStats>>,
     pub(super) ordered: NetOrdered,
@@ -56,6 +60,22 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// What checks tokens on one net core, and the issuer as that core deals with it.
+    fn proofs(&self) -> (Option<Verify>, Option<Provider>) {
+        let Some(keys) = self.keys.clone() else { return (None, None) };
+        let mut verifier = Verifier::new(keys).with_roles(Arc::clone(&self.roles));
+        if let Some(issuer) = &self.issuer {
+            verifier = verifier.with_issuer(Arc::clone(&issuer.config().rules), issuer.keyring());
+        }
+        let verifier = Rc::new(verifier);
+        let provider = self
+            .issuer
+            .as_ref()
+            .map(|issuer| Provider::new(Arc::clone(issuer), &self.out, Rc::clone(&verifier)));
+        let verify: Verify = Box::new(move |bearer, now_s| verifier.verify(bearer, now_s));
+        (Some(verify), provider)
+    }
+
     fn shown(&self) -> monitor::Shown {
         monitor::Shown {
             vitals: Arc::clone(&self.vitals),
@@ -137,7 +157,8 @@ fn run(
     let (reads, reader_link) = reads::link(plan.reader_bell.clone(), ends.door.bell.clone());
     let _ = made.send(reader_link);
     let bell = ends.door.eventfd.try_clone().map_err(failed)?;
-    let keys = plan.keys.clone();
+    let (verify, provider) = plan.proofs();
+    let tally = Arc::clone(&plan.tally);
     let parts = NetCoreParts {
         net,
         shards: ends.shards,
@@ -148,14 +169,13 @@ fn run(
         agents: Arc::clone(&plan.registry),
         stats: Arc::clone(&plan.stats[usize::from(net.0)]),
         ordered: plan.ordered.clone(),
-        verify: keys.map(|keys| {
-            let verify: Verify = Box::new(plan.tally.counted(Verifier::new(keys)));
-            verify
-        }),
+        verify,
+        provider,
+        count_proof: Box::new(move |proof| tally.count(proof)),
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);
-    health::mount(core.router(), &plan.vitals);
+    health::mount(core.router(), &plan.vitals, plan.issuer.as_ref());
     if plan.is_prometheus_on {
         monitor::mount(core.router(), plan.shown());
     }

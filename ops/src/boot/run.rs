@@ -2,7 +2,7 @@
 
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
-use crate::config::Config;
+use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
 use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
@@ -11,8 +11,10 @@ use no_auth::{KeySet, LocalKey};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
 use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
+use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
+use no_net::out::secret::Secret;
 use no_net::reads::{self, ReaderLink};
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
@@ -62,6 +64,7 @@ impl Node {
         let clock = SystemClock::start();
         let mut store = store::open(config)?;
         let keys = keys(config, &clock)?;
+        let issuer = issuer(config)?.filter(|_| keys.is_some());
         let out = outbound(config)?;
         let registry = registry(config, &store)?;
         let seed = seed(&clock);
@@ -84,6 +87,8 @@ impl Node {
             registry,
             out,
             keys,
+            roles: Arc::clone(&config.roles),
+            issuer,
             vitals: Arc::clone(&vitals),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,
@@ -127,6 +132,27 @@ fn keys(config: &Config, clock: &SystemClock) -> Result<Option<KeySet>> {
         return Ok(None);
     }
     Ok(Some(key.key_set()))
+}
+
+/// The issuer of tokens, with our client's secret read.
+fn issuer(config: &Config) -> Result<Option<Arc<Issuer>>> {
+    let Some(oauth) = &config.oauth else { return Ok(None) };
+    let refused = |key: &str, problem: String| {
+        let (place, path) = ("configuration".to_owned(), format!("oauth.{key}"));
+        Error::Config(vec![Fault { place, path, problem, hint: None }])
+    };
+    let client_secret = match (&oauth.client_secret, &oauth.client_secret_file) {
+        (Some(secret), _) => Some(secret.clone()),
+        (None, Some(path)) => {
+            let secret = Secret::from_file(path);
+            let shown = path.display();
+            Some(secret.map_err(|why| refused("clientSecretFile", format!("{shown} {why}")))?)
+        }
+        (None, None) => None,
+    };
+    let issuer = oauth.issuer_config(client_secret, &config.roles);
+    let issuer = Issuer::new(issuer).map_err(|error| refused("issuer", error.to_string()))?;
+    Ok(Some(Arc::new(issuer)))
 }
 
 fn outbound(config: &Config) -> Result<OutConfig> {

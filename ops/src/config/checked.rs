@@ -2,9 +2,11 @@
 //! this and nothing else.
 
 use super::fault::Fault;
+use super::oauth::{self, OAuth};
 use super::raw::{Raw, parts};
 use crate::process;
 use crate::vitals::Bounds;
+use no_auth::Roles;
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use no_net::out::guard::Guard;
@@ -130,6 +132,10 @@ pub struct Config {
     pub engine: Engine,
     /// Who may do what.
     pub security: Security,
+    /// The issuer of tokens that are not our own.
+    pub oauth: Option<OAuth>,
+    /// What roles may, and who has them.
+    pub roles: Arc<Roles>,
     /// What others see of nO.
     pub monitoring: Monitoring,
     /// Models by name, as `no_net` reads them (camelCase).
@@ -147,6 +153,8 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
         service: service(&mut raw),
         engine: engine(&raw, cores),
         security: security(&raw),
+        oauth: oauth::oauth(&mut raw),
+        roles: oauth::roles(&mut raw),
         monitoring: Monitoring {
             log_filter: text(&raw, "monitoring.logFilter"),
             is_prometheus_on: flag(&raw, "monitoring.prometheus.enabled"),
@@ -207,15 +215,10 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
 }
 
 fn security(raw: &Raw) -> Security {
-    let allow = raw.get("security.outbound.allow").map(|found| found.value);
-    let texts = |value: Value| match value {
-        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
-    };
     Security {
         is_rbac_on: flag(raw, "security.rbac.enabled"),
         is_metrics_open: flag(raw, "security.metricsOpen"),
-        outbound_allow: allow.map(texts).unwrap_or_default(),
+        outbound_allow: texts(raw, "security.outbound.allow"),
     }
 }
 
@@ -332,7 +335,16 @@ fn check_models_exist(config: &Config, raw: &mut Raw) {
     }
 }
 
-fn text(raw: &Raw, path: &str) -> String {
+pub(super) fn texts(raw: &Raw, path: &str) -> Vec<String> {
+    match raw.get(path).map(|found| found.value) {
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn text(raw: &Raw, path: &str) -> String {
     let found = raw.get(path).and_then(|found| found.value.as_str().map(str::to_owned));
     found.unwrap_or_default()
 }

@@ -221,14 +221,72 @@ pub const KEYS: &[Key] = &[
     refused("redis.host", Text, "", &["NO_REDIS_HOST"], "Redis host; second cache layer"),
     waits("redis.port", Whole(1, 65_535), "6379", &["NO_REDIS_PORT"], "Redis port"),
     waits("redis.password", Secret, "", &["NO_REDIS_PASSWORD"], "Redis password"),
-    refused("oauth.issuer", Text, "", &["NO_OAUTH_ISSUER"], "OIDC issuer's URL"),
-    waits("oauth.audience", Text, "\"no\"", &[], "audience that tokens must carry"),
-    refused("oauth.clientId", Text, "", &["NO_OAUTH_CLIENT_ID"], "client of the browser login"),
-    waits("oauth.clientSecret", Secret, "", &["NO_OAUTH_CLIENT_SECRET"], "that client's secret"),
-    waits("oauth.clientSecretFile", Text, "", &[], "file with that client's secret"),
-    waits("oauth.redirectUri", Text, "", &["NO_OAUTH_REDIRECT_URI"], "callback of the login"),
-    waits("oauth.rolesClaim", Text, "\"roles\"", &[], "claim that names roles"),
-    waits("oauth.tenantClaim", Text, "\"tenant\"", &[], "claim that names the tenant"),
+    works(
+        "oauth.issuer",
+        Text,
+        "",
+        &["NO_OAUTH_ISSUER"],
+        "OIDC issuer whose tokens are accepted beside local ones: its URL exactly as in iss, https \
+         unless its host is loopback; nO starts though it cannot be reached, and goes on trying",
+    ),
+    works(
+        "oauth.audience",
+        Text,
+        "\"no\"",
+        &["NO_OAUTH_AUDIENCE"],
+        "audience (aud) that access tokens must carry",
+    ),
+    works(
+        "oauth.clientId",
+        Text,
+        "",
+        &["NO_OAUTH_CLIENT_ID"],
+        "nO's client at the issuer: for the browser login and for opaque tokens",
+    ),
+    works(
+        "oauth.clientSecret",
+        Secret,
+        "",
+        &["NO_OAUTH_CLIENT_SECRET"],
+        "that client's secret; with it opaque tokens are accepted by introspection (RFC 7662)",
+    ),
+    works(
+        "oauth.clientSecretFile",
+        Text,
+        "",
+        &[],
+        "file with that client's secret, instead of the variable",
+    ),
+    works(
+        "oauth.redirectUri",
+        Text,
+        "",
+        &["NO_OAUTH_REDIRECT_URI"],
+        "where the issuer sends browsers back to: nO's public URL with /auth/callback",
+    ),
+    works(
+        "oauth.rolesClaim",
+        Text,
+        "\"roles\"",
+        &[],
+        "claim that names roles, groups or scopes, a list or words in a text; a path such as \
+         realm_access.roles is followed",
+    ),
+    works(
+        "oauth.tenantClaim",
+        Text,
+        "\"tenant\"",
+        &[],
+        "claim that names the tenant, or the path to it; without it the tenant is default",
+    ),
+    works(
+        "oauth.tokenTypes",
+        Texts,
+        "[\"at+jwt\"]",
+        &[],
+        "types (typ) of access tokens; add JWT, which stands for an absent one too, for an issuer \
+         that does not follow RFC 9068: audience must then not be clientId",
+    ),
     works(
         "security.rbac.enabled",
         Flag,
@@ -342,7 +400,22 @@ pub const KEYS: &[Key] = &[
     works("models.*.script", Any, "", &[], "answers of provider scripted, in order"),
     refused("models.*.limits", Any, "", &[], "requests and tokens a minute"),
     works("agents.*", Agent, "", &[], "an agent, as PUT /v1/agents/{name} takes it (snake_case)"),
-    refused("roles.*", Any, "", &[], "a role's permissions"),
+    works(
+        "roles.*.permissions",
+        Texts,
+        "",
+        &[],
+        "what the role may: tasks:submit, tasks:read, tasks:control, agents:read, agents:write, \
+         worker:lease, ops:read, admin:shutdown; may be left out for a role that is built in \
+         (viewer, submitter, worker, operator, admin), and admin's are always all",
+    ),
+    works(
+        "roles.*.claims",
+        Texts,
+        "",
+        &[],
+        "values of oauth.rolesClaim that give the role; without this key the role's own name does",
+    ),
 ];
 
 impl Kind {

@@ -1,0 +1,1 @@
+//! Sets of keys, and what is left of them.

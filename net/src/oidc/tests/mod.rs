@@ -1,0 +1,1 @@
+//! The provider against an issuer of a few lines.
