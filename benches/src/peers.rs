@@ -85,7 +85,9 @@ pub fn compared(figures: &[Figure], peers: &[Peer]) -> Vec<Figure> {
         };
         let holds = |has: &str, wanted: &str| has.to_lowercase().contains(wanted);
         let theirs = peers.iter().filter(|peer| {
-            peer.metric == against.metric
+            // The run measures nO among them, to say what the machine gave.
+            peer.peer != "nO"
+                && peer.metric == against.metric
                 && holds(&peer.peer, against.peer)
                 && holds(&peer.settings, against.settings)
         });

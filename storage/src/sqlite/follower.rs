@@ -2,8 +2,9 @@
 //! so that a task which ends within it costs one row, and the readers' wait for what is durable.
 //!
 //! The longer frames wait for each other, the less the index costs: of a long loop only its last
-//! state is written, and the events that came meanwhile share a row. What comes late is paid for by
-//! readers, who wait for it; so the follower takes its time while nobody reads.
+//! state is written, and the events that came meanwhile share a row. It is paid for by readers, who
+//! wait for what comes late, and by everybody when much is written at a time. So the follower takes
+//! its time only while it writes tasks again that it has, and nobody reads.
 //!
 //! A reader first waits until the index has all that was durable when it asked; the follower then
 //! does not linger. So a read sees every task that was acknowledged before it, and only reads pay
@@ -15,6 +16,7 @@
 
 use crate::journal::Frame;
 use crate::sqlite::index::Index;
+use crate::sqlite::work::Written;
 use no_engine::port::CommitError;
 use no_engine::time::Millis;
 use rustix::time::{ClockId, clock_gettime};
@@ -31,9 +33,9 @@ struct Linger {
     part: f64,
 }
 
-/// While somebody reads.
+/// While tasks come and end.
 const EAGER: Linger = Linger { time: Duration::from_millis(100), part: 0.125 };
-/// While nobody does. The rest of the file is for what comes while these are taken over.
+/// While loops go on that live longer. The rest of the file is for what comes meanwhile.
 const LAZY: Linger = Linger { time: Duration::from_secs(1), part: 0.375 };
 /// Somebody reads if the last read was within this time.
 const READ_LATELY: Duration = Duration::from_secs(5);
@@ -107,6 +109,8 @@ struct State {
     wanted: u64,
     /// When somebody last read.
     read_at: Option<Instant>,
+    /// What the last group wrote.
+    written: Written,
     /// There is no room on the disk; when that is tried again.
     full_until: Option<Instant>,
     failed: Option<String>,
@@ -265,6 +269,7 @@ impl Followed {
                 Next::End => return,
                 Next::Apply(group) => {
                     let done = timed(&self.index_ns, || index.apply(&group));
+                    self.lock().written = index.written();
                     self.note(&group, &done);
                     self.keep_buffers(group);
                 }
@@ -384,8 +389,9 @@ impl State {
     }
 
     fn linger(&self) -> Linger {
-        let is_read = self.read_at.is_some_and(|at| at.elapsed() < READ_LATELY);
-        if is_read { EAGER } else { LAZY }
+        let is_read = || self.read_at.is_some_and(|at| at.elapsed() < READ_LATELY);
+        let Written { new, known } = self.written;
+        if new < 2 * known && !is_read() { LAZY } else { EAGER }
     }
 
     fn drop_applied(&mut self, group: &[Arc<Frame>]) {

@@ -19,7 +19,7 @@ use crate::sqlite::cell::{insert_sql, update_sql};
 use crate::sqlite::checkpoint::LogGauge;
 use crate::sqlite::schema;
 use crate::sqlite::tidy::{self, Retention};
-use crate::sqlite::work::Work;
+use crate::sqlite::work::{Work, Written};
 use no_engine::port::CommitError;
 use no_engine::time::Millis;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, ffi, wal::CheckpointMode};
@@ -34,6 +34,7 @@ pub(crate) struct Index {
     retention: Retention,
     gauge: LogGauge,
     applied: u64,
+    written: Written,
     poison: Option<String>,
 }
 
@@ -121,7 +122,16 @@ impl Index {
         let applied = schema::applied(&db).map_err(of_sqlite)?;
         let sql = Sql::new();
         let retention = Retention::new(retention_ms);
-        Ok(Index { db, path, sql, retention, gauge, applied, poison: None })
+        Ok(Index {
+            db,
+            path,
+            sql,
+            retention,
+            gauge,
+            applied,
+            written: Written::default(),
+            poison: None,
+        })
     }
 
     /// The number of the last frame that was taken over.
@@ -145,17 +155,22 @@ impl Index {
         let Some(last) = frames.last() else { return Ok(()) };
         assert_eq!(frames[0].number, self.applied + 1, "a frame was left out");
         let number = last.number;
-        self.transaction(|db, sql, _| {
+        self.written = self.transaction(|db, sql, _| {
             let mut work = Work::default();
             for frame in frames {
                 work.take(frame)?;
             }
-            work.write(db, sql)?;
+            let written = work.write(db, sql)?;
             schema::set_applied(db, number)?;
-            Ok(())
+            Ok(written)
         })?;
         self.applied = number;
         Ok(())
+    }
+
+    /// The tasks that the last group wrote.
+    pub(crate) fn written(&self) -> Written {
+        self.written
     }
 
     /// Up to a few ms of retention. Returns whether there is more to do.

@@ -104,5 +104,5 @@ fn write(db: &Connection, sql: &Sql, piece: &Batch) -> std::result::Result<(), F
     let frame = draft.seal(1, &[0; 32]);
     let mut work = Work::default();
     work.take(&frame)?;
-    work.write(db, sql)
+    work.write(db, sql).map(|_| ())
 }

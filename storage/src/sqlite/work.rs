@@ -30,6 +30,15 @@ pub(crate) struct Work<'a> {
     agents: BTreeMap<&'a [u8], Option<&'a [u8]>>,
 }
 
+/// Tasks that a transaction wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// That came with it.
+    pub(crate) new: usize,
+    /// That had a row before.
+    pub(crate) known: usize,
+}
+
 struct Image<'a> {
     id: [u8; 16],
     is_new: bool,
@@ -68,31 +77,32 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Writes it all. What is removed is not written first.
-    pub(crate) fn write(mut self, db: &Connection, sql: &Sql) -> Result<(), Fault> {
+    /// Writes it all, and says which tasks it was. What is removed is not written first.
+    pub(crate) fn write(mut self, db: &Connection, sql: &Sql) -> Result<Written, Fault> {
         self.tasks_gone.sort_unstable();
         let gone = std::mem::take(&mut self.tasks_gone);
         if !gone.is_empty() {
             self.tasks.retain(|image| gone.binary_search(&image.id).is_err());
             self.stretches.retain(|stretch| gone.binary_search(&stretch.id).is_err());
         }
-        self.write_tasks(db, sql)?;
+        let written = self.write_tasks(db, sql)?;
         for id in &gone {
             remove_task(db, id)?;
         }
         self.write_keys(db, sql)?;
-        self.write_agents(db, sql)
+        self.write_agents(db, sql)?;
+        Ok(written)
     }
 
     /// The last image of each task with the events that came, in the order of ids.
-    fn write_tasks(&mut self, db: &Connection, sql: &Sql) -> Result<(), Fault> {
+    fn write_tasks(&mut self, db: &Connection, sql: &Sql) -> Result<Written, Fault> {
         // Stable: of one task's images the last stays last.
         self.tasks.sort_by_key(|image| image.id);
         self.stretches.sort_unstable_by_key(|stretch| (stretch.id, stretch.first));
         let mut insert = db.prepare_cached(&sql.insert_task)?;
         let mut update = db.prepare_cached(&sql.update_task)?;
         let mut stretches = &self.stretches[..];
-        let mut text = Vec::new();
+        let (mut text, mut written) = (Vec::new(), Written::default());
         for same in self.tasks.chunk_by(|a, b| a.id == b.id) {
             let last = &same[same.len() - 1];
             let own = stretches.iter().take_while(|stretch| stretch.id == last.id).count();
@@ -103,6 +113,7 @@ impl<'a> Work<'a> {
                 self.add_payloads(db, stretch)?;
             }
             if same.iter().any(|image| image.is_new) {
+                written.new += 1;
                 let (head, more) = head_of(events);
                 events = more;
                 join(head, &mut text);
@@ -111,6 +122,7 @@ impl<'a> Work<'a> {
                 bind_row(&mut insert, TASK_COLUMNS.len() + 1, &text, &named)?;
                 insert.raw_execute()?;
             } else {
+                written.known += 1;
                 bind_packed(&mut update, last.cells, TASK_FIXED)?;
                 update.raw_bind_parameter(TASK_COLUMNS.len() - TASK_FIXED + 1, &last.id[..])?;
                 if update.raw_execute()? != 1 {
@@ -120,7 +132,7 @@ impl<'a> Work<'a> {
             write_events(db, events, &mut text)?;
         }
         // Each fact comes with an image of its task.
-        if stretches.is_empty() { Ok(()) } else { Err(Fault::Row(MALFORMED)) }
+        if stretches.is_empty() { Ok(written) } else { Err(Fault::Row(MALFORMED)) }
     }
 
     /// Stores the large payloads that a stretch names, or counts one more event that does.
