@@ -3,18 +3,21 @@
 //! Verdicts are pure: the keys and the time are handed in, so that a test needs neither a clock nor
 //! an issuer. `local` alone touches files (the key and the first token). Map: `principal` is who
 //! asks, `role` and `roles` what they may, `jwt` nO's own token in its wire form, `issued` those of
-//! an OIDC issuer and `jwks` its keys, `verifier` turns a proof into a principal and remembers it,
+//! an OIDC issuer and `jwks` its keys, `login`, `session` and `cookie` a browser's way in, `verifier` turns a proof into a principal and remembers it,
 //! `local` makes and keeps the key that signs.
 
+pub mod cookie;
 pub mod error;
 pub mod issued;
 pub mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod local;
+pub mod login;
 pub mod principal;
 pub mod role;
 pub mod roles;
+pub mod session;
 pub mod verifier;
 
 pub use error::{Denied, Error, Result};

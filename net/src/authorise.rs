@@ -1,14 +1,18 @@
 //! Who asks, and may they: what stands between a route and its handler.
 //!
 //! A token that is remembered, local, or of a known key is checked without waiting. Only where the
-//! issuer may know better is it asked, by [`authorise_asking`].
+//! issuer may know better is it asked, by [`authorise_asking`]. A request without a token may have
+//! the cookie of a session instead; then it must prove that our own page made it when it changes
+//! something.
 
+use crate::browser::is_ours;
 use crate::core::{Core, Verify};
 use crate::oidc::RETRY_AFTER_S;
 use crate::problem::{Code, Problem};
 use crate::time;
 use hyper::HeaderMap;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, COOKIE};
+use hyper::http::request::Parts;
 use no_auth::{Denied, Permission, Principal};
 
 /// The principal of a request for something that needs this permission; `None` when that takes the
@@ -18,10 +22,14 @@ use no_auth::{Denied, Permission, Principal};
 /// 401 without a proof of identity, 403 without the permission.
 pub(crate) fn authorise(
     core: &Core,
-    headers: &HeaderMap,
+    head: &Parts,
     needed: Permission,
 ) -> Result<Option<Principal>, Problem> {
     let Some(verify) = &core.verify else { return Ok(Some(Principal::unchecked())) };
+    let headers = &head.headers;
+    if let Some(principal) = of_session(core, head)? {
+        return allowed(principal, needed).map(Some);
+    }
     match proven(verify, headers) {
         Err(why) if why.asks_issuer() && core.provider.is_some() => Ok(None),
         proven => decided(core, proven, needed).map(Some),
@@ -37,14 +45,37 @@ pub(crate) async fn authorise_asking(
     headers: &HeaderMap,
     needed: Permission,
 ) -> Result<Principal, Problem> {
-    let (Some(verify), Some(provider)) = (&core.verify, &core.provider) else {
-        return Err(Problem::internal("there is no issuer to ask"));
+    allowed(identify(core, headers).await?, needed)
+}
+
+/// The principal of a request's token, whatever it may.
+///
+/// # Errors
+/// 401 without a token that proves anything.
+pub(crate) async fn identify(core: &Core, headers: &HeaderMap) -> Result<Principal, Problem> {
+    let Some(verify) = &core.verify else { return Ok(Principal::unchecked()) };
+    let proven = match (proven(verify, headers), bearer(headers), &core.provider) {
+        (Err(why), Ok(bearer), Some(provider)) if why.asks_issuer() => {
+            provider.prove(bearer, why, now_s()).await
+        }
+        (proven, ..) => proven,
     };
-    let proven = match (proven(verify, headers), bearer(headers)) {
-        (Err(why), Ok(bearer)) if why.asks_issuer() => provider.prove(bearer, why, now_s()).await,
-        (proven, _) => proven,
-    };
-    decided(core, proven, needed)
+    accepted(core, proven)
+}
+
+/// Who logged in, when the request has a session's cookie and no token.
+fn of_session(core: &Core, head: &Parts) -> Result<Option<Principal>, Problem> {
+    let Some(browsers) = &core.browsers else { return Ok(None) };
+    if head.headers.contains_key(AUTHORIZATION) || !head.headers.contains_key(COOKIE) {
+        return Ok(None);
+    }
+    let Some((secret, session)) = browsers.session(&head.headers) else { return Ok(None) };
+    if !head.method.is_safe() && !is_ours(&head.headers, &secret) {
+        tracing::warn!(target: "auth", subject = %session.principal.subject, "no CSRF token");
+        let detail = "X-CSRF-Token is missing or wrong; /auth/me gives it";
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    Ok(Some(session.principal))
 }
 
 fn proven(verify: &Verify, headers: &HeaderMap) -> Result<Principal, Denied> {
@@ -61,11 +92,18 @@ fn decided(
     proven: Result<Principal, Denied>,
     needed: Permission,
 ) -> Result<Principal, Problem> {
+    allowed(accepted(core, proven)?, needed)
+}
+
+fn accepted(core: &Core, proven: Result<Principal, Denied>) -> Result<Principal, Problem> {
     (core.count_proof)(proven.as_ref().map(|_| ()).map_err(|why| *why));
-    let principal = proven.map_err(|why| {
+    proven.map_err(|why| {
         tracing::info!(target: "auth", reason = why.reason(), %why, "a token was refused");
         denied(why)
-    })?;
+    })
+}
+
+fn allowed(principal: Principal, needed: Permission) -> Result<Principal, Problem> {
     if !principal.may(needed) {
         let (subject, permission) = (&principal.subject, needed.name());
         tracing::info!(target: "rbac", %subject, permission, "denied");

@@ -1,6 +1,7 @@
 //! What the net cores share about browsers: logins under way and sessions, behind one lock each
 //! that is held for a look-up and never across an await.
 
+use crate::problem::Problem;
 use crate::time;
 use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderName};
@@ -94,9 +95,10 @@ pub fn is_ours(headers: &HeaderMap, secret: &Secret) -> bool {
 /// 32 bytes of the kernel's randomness, which is never short of it once the system runs.
 ///
 /// # Errors
-/// When the system gives none.
-pub fn random() -> std::io::Result<[u8; 32]> {
+/// 500 when the system gives none.
+pub fn random() -> Result<[u8; 32], Problem> {
     let mut bytes = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|why| Problem::internal(&format!("no randomness: {why}")))?;
     Ok(bytes)
 }

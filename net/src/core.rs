@@ -3,6 +3,7 @@
 use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::bodies::Bodies;
+use crate::browser::Browsers;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::oidc::Provider;
@@ -84,6 +85,8 @@ pub struct Core {
     pub verify: Option<Verify>,
     /// The issuer of tokens that are not our own; `None` when none is configured.
     pub provider: Option<Rc<Provider>>,
+    /// Browsers that log in or have; `None` without a client at the issuer.
+    pub browsers: Option<Arc<Browsers>>,
     /// Counts proofs.
     pub count_proof: CountProof,
     /// For ids only.

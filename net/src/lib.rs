@@ -14,6 +14,7 @@ mod api;
 mod authorise;
 pub mod bodies;
 pub mod body;
+pub mod browser;
 pub mod conn;
 pub mod core;
 pub mod cost;

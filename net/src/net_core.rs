@@ -4,6 +4,7 @@ use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::api;
 use crate::bodies::Bodies;
+use crate::browser::Browsers;
 use crate::core::{Core, CountProof, Phase, PhaseReceiver, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
@@ -103,6 +104,8 @@ pub struct NetCoreParts {
     pub verify: Option<Verify>,
     /// The issuer of tokens that are not our own.
     pub provider: Option<Provider>,
+    /// Browsers that log in or have.
+    pub browsers: Option<Arc<Browsers>>,
     /// Counts what proofs of identity come to.
     pub count_proof: CountProof,
     /// For ids: different on each net core and at each start.
@@ -144,6 +147,7 @@ impl NetCore {
             phase: parts.ordered.phase.clone(),
             verify: parts.verify,
             provider: parts.provider.map(Rc::new),
+            browsers: parts.browsers,
             count_proof: parts.count_proof,
             rng: RefCell::new(Rng::new(parts.seed)),
         });
@@ -303,6 +307,7 @@ mod tests {
             ordered,
             verify: None,
             provider: None,
+            browsers: None,
             count_proof: Box::new(|_| {}),
             seed: 1,
         });

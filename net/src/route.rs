@@ -130,7 +130,7 @@ impl Router {
         let principal = match route.access {
             Access::Open => None,
             Access::Needs(permission) => {
-                let checked = || authorise(&self.core, &parts.headers, permission);
+                let checked = || authorise(&self.core, &parts, permission);
                 match self.core.costs.part(Layer::Auth, checked)? {
                     Some(principal) => Some(principal),
                     // Boxed, so that no other request carries the room for it.

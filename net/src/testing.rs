@@ -6,6 +6,7 @@ mod store;
 
 use crate::agents::Registry;
 use crate::body::InBody;
+use crate::browser::Browsers;
 use crate::core::{Core, CountProof, Phase, Verify};
 use crate::net_core::{NetCore, NetCoreParts, NetOrders, ShardLink};
 use crate::oidc::Provider;
@@ -125,12 +126,18 @@ fn verify(bearer: &str, _: u64) -> Result<Principal, Denied> {
 pub(crate) struct Proofs {
     pub(crate) verify: Verify,
     pub(crate) provider: Option<Provider>,
+    pub(crate) browsers: Option<Arc<Browsers>>,
     pub(crate) count_proof: CountProof,
 }
 
 impl Default for Proofs {
     fn default() -> Proofs {
-        Proofs { verify: Box::new(verify), provider: None, count_proof: Box::new(|_| {}) }
+        Proofs {
+            verify: Box::new(verify),
+            provider: None,
+            browsers: None,
+            count_proof: Box::new(|_| {}),
+        }
     }
 }
 
@@ -190,6 +197,7 @@ impl World {
             ordered,
             verify: Some(proofs.verify),
             provider: proofs.provider,
+            browsers: proofs.browsers,
             count_proof: proofs.count_proof,
             seed: 7,
         });

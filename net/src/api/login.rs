@@ -9,7 +9,7 @@
 use crate::body::OutBody;
 use crate::browser::{Browsers, LOGIN_COOKIE, SESSION_COOKIE, is_ours, random};
 use crate::core::Core;
-use crate::extract::{Query, Request};
+use crate::extract::Request;
 use crate::oidc::Provider;
 use crate::problem::{Code, Problem};
 use crate::render::json;
@@ -19,10 +19,12 @@ use hyper::StatusCode;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, LOCATION, SET_COOKIE,
 };
-use no_auth::Principal;
 use no_auth::cookie::Cookie;
 use no_auth::login::{Begun, LOGIN_S_MAX, Mismatch, check_issuer, is_own_path};
+use no_auth::role::PERMISSIONS;
 use no_auth::session::{Secret, Session};
+use no_auth::{Permission, Principal};
+use no_engine::time::Millis;
 use std::rc::Rc;
 use std::sync::Arc;
 use url::Url;
@@ -61,11 +63,10 @@ pub(super) async fn callback(request: Request) -> Outcome {
     let state = query.take("state").unwrap_or_default();
     let cookie = browsers.secret(headers, LOGIN_COOKIE);
     let login = browsers.logins().answer(&state, cookie.as_ref(), now_s);
-    let login = login.map_err(|why| mismatch(&request.core, why))?;
+    let login = login.map_err(mismatch)?;
     let metadata = provider.metadata().await.map_err(|why| unavailable(&why))?;
     let named = query.take("iss");
-    check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself)
-        .map_err(|why| mismatch(&request.core, why))?;
+    check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself).map_err(mismatch)?;
     if let Some(error) = query.take("error") {
         tracing::info!(target: "auth", error, "the issuer refused a login");
         return Err(Problem::new(Code::Unauthenticated, "the issuer refused the login"));
@@ -85,9 +86,9 @@ pub(super) async fn callback(request: Request) -> Outcome {
         tracing::info!(target: "auth", %why, "an ID token was refused");
         Problem::new(Code::Unauthenticated, "the issuer's token was not accepted")
     })?;
-    let secret = Secret::new(random().map_err(|why| Problem::internal(&why))?);
+    let secret = Secret::new(random()?);
     let before = browsers.secret(headers, SESSION_COOKIE);
-    let principal = claims.principal;
+    let principal = provider.principal(&claims);
     tracing::info!(target: "auth", subject = %principal.subject, "logged in");
     let (name, id_token) = (claims.name, id_token.to_owned());
     browsers.sessions().begin(&secret, before.as_ref(), principal, name, id_token, now_s);
@@ -136,7 +137,7 @@ pub(super) async fn me(request: Request) -> Outcome {
         Some((secret, session)) => {
             let mut body = shown(&session.principal, "session");
             body["name"] = session.name.into();
-            body["expires_at"] = time::text(session.until_s * 1_000).into();
+            body["expires_at"] = rfc3339(session.until_s).into();
             body["csrf_token"] = secret.csrf().into();
             body
         }
@@ -145,8 +146,16 @@ pub(super) async fn me(request: Request) -> Outcome {
     Ok(no_store(json(StatusCode::OK, body.to_string().into_bytes())))
 }
 
+/// An instant in s since 1970 as text.
+fn rfc3339(at_s: u64) -> String {
+    let mut quoted = Vec::with_capacity(26);
+    time::push_time(&mut quoted, Millis(at_s.saturating_mul(1_000)));
+    String::from_utf8_lossy(&quoted).trim_matches('"').to_owned()
+}
+
 fn shown(principal: &Principal, method: &str) -> serde_json::Value {
-    let permissions: Vec<&str> = principal.permissions().map(|held| held.name()).collect();
+    let held = PERMISSIONS.into_iter().filter(|held| principal.may(*held));
+    let permissions: Vec<&str> = held.map(Permission::name).collect();
     serde_json::json!({
         "subject": &*principal.subject,
         "tenant": &*principal.tenant,
@@ -165,14 +174,14 @@ fn begin(browsers: &Browsers, return_to: &str) -> Result<Begun, Problem> {
     // All at once: what the kernel refuses must not leave half a login.
     let mut parts = Vec::with_capacity(4);
     for _ in 0..4 {
-        parts.push(random().map_err(|why| Problem::internal(&why))?);
+        parts.push(random()?);
     }
     let random = || parts.pop().expect("a login takes four");
     Ok(browsers.logins().begin(return_to, time::wall().0 / 1_000, random))
 }
 
 fn authorization_url(endpoint: &str, browsers: &Browsers, begun: &Begun) -> Result<Url, Problem> {
-    let mut url = Url::parse(endpoint).map_err(|why| Problem::internal(&why))?;
+    let mut url = Url::parse(endpoint).map_err(|why| Problem::internal(&why.to_string()))?;
     let config = &browsers.config;
     url.query_pairs_mut()
         .append_pair("response_type", "code")
@@ -228,9 +237,8 @@ fn set_cookie(
     }
 }
 
-fn mismatch(core: &Core, why: Mismatch) -> Problem {
+fn mismatch(why: Mismatch) -> Problem {
     tracing::warn!(target: "auth", %why, "a login came back wrong");
-    let _ = core;
     Problem::new(Code::BadRequest, format!("{why}: begin at /auth/login again"))
 }
 
@@ -238,4 +246,3 @@ fn unavailable(why: &crate::oidc::ProviderError) -> Problem {
     tracing::warn!(target: "auth", %why, "the issuer did not do its part");
     Problem::new(Code::Unauthenticated, "the issuer does not answer as it should; try again")
 }
-

@@ -6,6 +6,7 @@ mod control;
 mod dead_letters;
 mod events;
 mod list;
+mod login;
 mod steps;
 mod tasks;
 mod worker;
@@ -43,6 +44,17 @@ pub(crate) fn mount(router: &mut Router) {
     ];
     for (method, pattern, permission, handler) in table {
         router.mount(method, pattern, Access::Needs(permission), handler);
+    }
+    // What asks for a proof of identity cannot ask for a permission.
+    let open: [(Method, &str, Handler); 5] = [
+        (Method::GET, "/auth/login", handler(login::login)),
+        (Method::POST, "/auth/login", handler(login::login)),
+        (Method::GET, "/auth/callback", handler(login::callback)),
+        (Method::POST, "/auth/logout", handler(login::logout)),
+        (Method::GET, "/auth/me", handler(login::me)),
+    ];
+    for (method, pattern, handler) in open {
+        router.mount(method, pattern, Access::Open, handler);
     }
 }
 

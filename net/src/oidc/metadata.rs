@@ -19,6 +19,8 @@ pub struct Metadata {
     pub introspection_endpoint: Option<String>,
     /// Where its keys are.
     pub jwks_uri: String,
+    /// Whether it always says who it is when it sends a browser back (RFC 9207).
+    pub names_itself: bool,
 }
 
 impl Metadata {
@@ -41,6 +43,8 @@ impl Metadata {
             end_session_endpoint: endpoint(&document, "end_session_endpoint")?,
             introspection_endpoint: endpoint(&document, "introspection_endpoint")?,
             jwks_uri: required("jwks_uri")?,
+            names_itself: document.get("authorization_response_iss_parameter_supported")
+                == Some(&Value::Bool(true)),
         })
     }
 }

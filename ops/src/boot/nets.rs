@@ -12,6 +12,7 @@ use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
+use no_net::browser::Browsers;
 use no_net::core::Verify;
 use no_net::oidc::{Issuer, Provider};
 use no_net::out::{OutConfig, Outbound, Ports};
@@ -45,6 +46,7 @@ pub(super) struct Plan {
     pub(super) keys: Option<KeySet>,
     pub(super) roles: Arc<Roles>,
     pub(super) issuer: Option<Arc<Issuer>>,
+    pub(super) browsers: Option<Arc<Browsers>>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) stats: Vec<Arc<HttpStats>>,
     pub(super) ordered: NetOrdered,
@@ -171,6 +173,7 @@ fn run(
         ordered: plan.ordered.clone(),
         verify,
         provider,
+        browsers: plan.browsers.clone(),
         count_proof: Box::new(move |proof| tally.count(proof)),
         seed: plan.seed ^ u64::from(net.0) << 48,
     };

@@ -2,6 +2,7 @@
 
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
+use crate::config::oauth::OAuth;
 use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
 use crate::drain::{Parts, Watch};
@@ -11,6 +12,7 @@ use no_auth::{KeySet, LocalKey};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
 use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
+use no_net::browser::Browsers;
 use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
@@ -65,6 +67,8 @@ impl Node {
         let mut store = store::open(config)?;
         let keys = keys(config, &clock)?;
         let issuer = issuer(config)?.filter(|_| keys.is_some());
+        let browsers = config.oauth.as_ref().filter(|_| issuer.is_some());
+        let browsers = browsers.and_then(OAuth::browser_config).map(Browsers::new).map(Arc::new);
         let out = outbound(config)?;
         let registry = registry(config, &store)?;
         let seed = seed(&clock);
@@ -89,6 +93,7 @@ impl Node {
             keys,
             roles: Arc::clone(&config.roles),
             issuer,
+            browsers,
             vitals: Arc::clone(&vitals),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,

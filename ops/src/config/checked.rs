@@ -353,7 +353,7 @@ fn flag(raw: &Raw, path: &str) -> bool {
     raw.get(path).and_then(|found| found.value.as_bool()).unwrap_or_default()
 }
 
-fn whole(raw: &Raw, path: &str) -> u64 {
+pub(super) fn whole(raw: &Raw, path: &str) -> u64 {
     raw.get(path).and_then(|found| found.value.as_u64()).unwrap_or_default()
 }
 

@@ -265,6 +265,13 @@ pub const KEYS: &[Key] = &[
         "where the issuer sends browsers back to: nO's public URL with /auth/callback",
     ),
     works(
+        "oauth.scopes",
+        Texts,
+        "[\"openid\",\"profile\",\"email\"]",
+        &[],
+        "scopes that a browser login asks for; openid is among them in any case",
+    ),
+    works(
         "oauth.rolesClaim",
         Text,
         "\"roles\"",
@@ -300,6 +307,20 @@ pub const KEYS: &[Key] = &[
         "false",
         &["NO_RATE_LIMIT_ENABLED"],
         "limit requests per principal and address",
+    ),
+    works(
+        "security.session.idle",
+        Duration(30 * DAY_MS),
+        "1800000",
+        &[],
+        "a browser's session ends when it was not used for so long",
+    ),
+    works(
+        "security.session.absolute",
+        Duration(30 * DAY_MS),
+        "28800000",
+        &[],
+        "a browser's session ends so long after its login, whatever happens",
     ),
     works(
         "security.metricsOpen",

@@ -1,8 +1,10 @@
 //! Who may ask: the issuer of tokens and the roles, as accepted.
 
-use super::checked::{text, texts};
+use super::checked::{text, texts, whole};
 use super::raw::{Raw, parts};
 use no_auth::roles::{RoleRules, Roles};
+use no_auth::session::Lifetime;
+use no_net::browser::BrowserConfig;
 use no_net::oidc::{Issuer, IssuerConfig};
 use no_net::out::secret::Secret;
 use std::collections::BTreeMap;
@@ -24,6 +26,10 @@ pub struct OAuth {
     pub client_secret_file: Option<PathBuf>,
     /// Where browsers are sent back to.
     pub redirect_uri: Option<String>,
+    /// What their login asks for.
+    pub scopes: Vec<String>,
+    /// How long their sessions live.
+    pub session: Lifetime,
     /// The claim that names roles.
     pub roles_claim: String,
     /// The claim that names the tenant.
@@ -46,6 +52,11 @@ pub(super) fn oauth(raw: &mut Raw) -> Option<OAuth> {
         client_secret: some("oauth.clientSecret").and_then(|text| Secret::new(&text).ok()),
         client_secret_file: some("oauth.clientSecretFile").map(PathBuf::from),
         redirect_uri: some("oauth.redirectUri"),
+        scopes: texts(raw, "oauth.scopes"),
+        session: Lifetime {
+            idle_s: whole(raw, "security.session.idle") / 1_000,
+            absolute_s: whole(raw, "security.session.absolute") / 1_000,
+        },
         roles_claim: text(raw, "oauth.rolesClaim"),
         tenant_claim: text(raw, "oauth.tenantClaim"),
         token_types: texts(raw, "oauth.tokenTypes"),
@@ -69,6 +80,23 @@ impl OAuth {
         };
         let redirect_uri = self.redirect_uri.clone();
         IssuerConfig { rules: Arc::new(rules), client_secret, redirect_uri }
+    }
+}
+
+impl OAuth {
+    /// How browsers log in; `None` without a client, or without a way back.
+    #[must_use]
+    pub fn browser_config(&self) -> Option<BrowserConfig> {
+        let mut scopes = self.scopes.clone();
+        if !scopes.iter().any(|scope| scope == "openid") {
+            scopes.insert(0, "openid".to_owned());
+        }
+        Some(BrowserConfig {
+            client_id: self.client_id.clone()?,
+            redirect_uri: self.redirect_uri.clone()?,
+            scopes: scopes.join(" "),
+            lifetime: self.session,
+        })
     }
 }
 
@@ -104,6 +132,18 @@ fn check(oauth: &OAuth, raw: &mut Raw) {
     if oauth.client_id.is_none() && (secret.is_some() || oauth.client_secret_file.is_some()) {
         let hint = "set oauth.clientId (NO_OAUTH_CLIENT_ID)".to_owned();
         raw.fault(&parts("oauth.clientId"), "is missing: there is a secret for it", Some(hint));
+    }
+    for (path, seconds) in [
+        ("security.session.idle", oauth.session.idle_s),
+        ("security.session.absolute", oauth.session.absolute_s),
+    ] {
+        if seconds == 0 {
+            raw.fault(&parts(path), "must be a second or more", None);
+        }
+    }
+    if oauth.redirect_uri.is_some() && oauth.client_id.is_none() {
+        let hint = "set oauth.clientId (NO_OAUTH_CLIENT_ID)".to_owned();
+        raw.fault(&parts("oauth.redirectUri"), "is for a client, and there is none", Some(hint));
     }
     if let Some(Err(problem)) = oauth.redirect_uri.as_deref().map(no_net::oidc::check_url) {
         raw.fault(&parts("oauth.redirectUri"), problem, None);
