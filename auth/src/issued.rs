@@ -354,7 +354,3 @@ fn tenant(claim: Option<&Value>) -> Result<&str, Denied> {
 fn is_name(text: &str, bytes_max: usize) -> bool {
     !text.is_empty() && text.len() <= bytes_max && !text.contains(char::is_control)
 }
-
-#[cfg(test)]
-#[path = "issued/tests.rs"]
-mod tests;

@@ -248,7 +248,3 @@ impl Keyring {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
     }
 }
-
-#[cfg(test)]
-#[path = "jwks/tests.rs"]
-mod tests;
