@@ -40,10 +40,13 @@ pub enum Denied {
     /// Carries no subject, no tenant, or a role that does not exist.
     #[error("claims not accepted")]
     Claims,
+    /// It was revoked.
+    #[error("revoked")]
+    Revoked,
 }
 
 /// All reasons, so that a metric can show each from the start.
-pub const DENIED: [Denied; 11] = [
+pub const DENIED: [Denied; 12] = [
     Denied::Missing,
     Denied::TooLong,
     Denied::Malformed,
@@ -55,6 +58,7 @@ pub const DENIED: [Denied; 11] = [
     Denied::Expired,
     Denied::NotYet,
     Denied::Claims,
+    Denied::Revoked,
 ];
 
 impl Denied {
@@ -73,6 +77,7 @@ impl Denied {
             Denied::Expired => "expired",
             Denied::NotYet => "not_yet",
             Denied::Claims => "claims",
+            Denied::Revoked => "revoked",
         }
     }
 }

@@ -9,10 +9,11 @@
 
 use crate::error::Denied;
 use crate::jwt::{self, Claims, TOKEN_BYTES_MAX};
+use crate::ledger::Revoked;
 use crate::principal::Principal;
 use crate::role::Role;
 use jsonwebtoken::DecodingKey;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub const CACHE_S_MAX: u64 = 300;
 #[derive(Clone, Default)]
 pub struct KeySet {
     local: Arc<[(String, DecodingKey)]>,
+    revoked: Revoked,
 }
 
 impl KeySet {
@@ -35,10 +37,16 @@ impl KeySet {
     pub fn local(keys: &[(String, [u8; 32])]) -> KeySet {
         let key =
             |(kid, public): &(String, [u8; 32])| (kid.clone(), DecodingKey::from_ed_der(public));
-        KeySet { local: keys.iter().map(key).collect() }
+        KeySet { local: keys.iter().map(key).collect(), revoked: Revoked::default() }
     }
 
-    fn of_kid(&self, kid: &str) -> Option<&DecodingKey> {
+    /// The same keys, without the tokens that are revoked, now or later.
+    #[must_use]
+    pub fn without(self, revoked: &Revoked) -> KeySet {
+        KeySet { revoked: revoked.clone(), ..self }
+    }
+
+    pub(crate) fn of_kid(&self, kid: &str) -> Option<&DecodingKey> {
         self.local.iter().find(|(name, _)| name == kid).map(|(_, key)| key)
     }
 }
@@ -59,13 +67,16 @@ struct Known {
 pub struct Verifier {
     keys: KeySet,
     known: RefCell<HashMap<Box<str>, Known>>,
+    /// The version of the revocations that what is remembered rests on.
+    revoked_seen: Cell<u64>,
 }
 
 impl Verifier {
     /// A verifier that remembers nothing yet.
     #[must_use]
     pub fn new(keys: KeySet) -> Verifier {
-        Verifier { keys, known: RefCell::default() }
+        let revoked_seen = Cell::new(keys.revoked.version());
+        Verifier { keys, known: RefCell::default(), revoked_seen }
     }
 
     /// Who sent this token (the part after `Bearer `), at `now_s` seconds since 1970.
@@ -79,6 +90,7 @@ impl Verifier {
         if bearer.is_empty() {
             return Err(Denied::Missing);
         }
+        self.forget_revoked();
         if let Some(known) = self.known.borrow().get(bearer)
             && known.from_s <= now_s
             && now_s < known.until_s
@@ -86,12 +98,32 @@ impl Verifier {
             return Ok(known.principal.clone());
         }
         let claims = jwt::check(bearer, now_s, |kid| self.keys.of_kid(kid))?;
+        if self.keys.revoked.contains(&jwt::id_of(bearer, &claims)) {
+            return Err(Denied::Revoked);
+        }
         let principal = principal_of(&claims)?;
         let until_s = claims.exp.min(now_s.saturating_add(CACHE_S_MAX));
         if bearer.len() <= CACHE_TOKEN_BYTES_MAX {
             self.remember(bearer, Known { principal: principal.clone(), from_s: now_s, until_s });
         }
         Ok(principal)
+    }
+
+    /// Whether this token was accepted a short while ago and still is; costs no cryptography.
+    #[must_use]
+    pub fn remembers(&self, bearer: &str, now_s: u64) -> bool {
+        self.forget_revoked();
+        let known = self.known.borrow();
+        known.get(bearer).is_some_and(|known| known.from_s <= now_s && now_s < known.until_s)
+    }
+
+    /// Starts over when tokens were revoked: which of those remembered they are is not worth
+    /// knowing, as each costs one check again.
+    fn forget_revoked(&self) {
+        let version = self.keys.revoked.version();
+        if self.revoked_seen.replace(version) != version {
+            self.known.borrow_mut().clear();
+        }
     }
 
     fn remember(&self, bearer: &str, known: Known) {
