@@ -5,6 +5,7 @@ use crate::agents::Registry;
 use crate::bodies::Bodies;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::gate::Gate;
 use crate::pending::{Pending, TableFull, Ticket};
 use crate::problem::{Code, Problem};
 use crate::reads::Reads;
@@ -79,6 +80,8 @@ pub struct Core {
     pub phase: PhaseReceiver,
     /// Checks tokens; `None` when access control is off.
     pub verify: Option<Verify>,
+    /// Rate limits and the audit log.
+    pub gate: Gate,
     /// For ids only.
     pub rng: RefCell<Rng>,
 }

@@ -7,6 +7,7 @@ use crate::bodies::Bodies;
 use crate::core::{Core, Phase, PhaseReceiver, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::gate::Gate;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
 use crate::reads::Reads;
@@ -100,6 +101,8 @@ pub struct NetCoreParts {
     pub ordered: NetOrdered,
     /// Checks tokens; `None` when access control is off.
     pub verify: Option<Verify>,
+    /// Rate limits and the audit log.
+    pub gate: Gate,
     /// For ids: different on each net core and at each start.
     pub seed: u64,
 }
@@ -138,6 +141,7 @@ impl NetCore {
             intake: Cell::new(intake),
             phase: parts.ordered.phase.clone(),
             verify: parts.verify,
+            gate: parts.gate,
             rng: RefCell::new(Rng::new(parts.seed)),
         });
         let mut router = Router::new(core);
@@ -286,6 +290,7 @@ mod tests {
             stats: Arc::default(),
             ordered,
             verify: None,
+            gate: Gate::default(),
             seed: 1,
         });
         let run = core.run(listener, ServerLimits::default(), Box::new(Nobody));

@@ -7,6 +7,7 @@ mod store;
 use crate::agents::Registry;
 use crate::body::InBody;
 use crate::core::{Core, Phase};
+use crate::gate::Gate;
 use crate::net_core::{NetCore, NetCoreParts, NetOrders, ShardLink};
 use crate::pending::Pending;
 use crate::reads::{self, ReaderLink};
@@ -135,6 +136,10 @@ impl World {
     }
 
     pub(crate) fn of(shards: u16, ring_len: usize) -> World {
+        World::with_gate(shards, ring_len, Gate::default())
+    }
+
+    pub(crate) fn with_gate(shards: u16, ring_len: usize, gate: Gate) -> World {
         let store = Rc::new(RefCell::new(Store::default()));
         let (mut fakes, mut links, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         let mut pulses = Vec::new();
@@ -166,6 +171,7 @@ impl World {
             stats: Arc::default(),
             ordered,
             verify: Some(Box::new(verify)),
+            gate,
             seed: 7,
         });
         let (router, core) = core.into_router();

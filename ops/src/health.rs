@@ -3,8 +3,10 @@
 //! They ask nobody: signs of life are read, not requested, so that overload or a stuck disk never
 //! makes the answer late.
 
+use crate::audit;
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
+use no_net::audit::AuditLink;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
 use serde_json::{Map, Value, json};
@@ -57,10 +59,11 @@ pub fn readiness(vitals: &Vitals) -> (bool, &'static str) {
 }
 
 /// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
-pub fn mount(router: &mut Router, vitals: &Arc<Vitals>) {
-    let shown = Arc::clone(vitals);
+pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, log: Option<&AuditLink>) {
+    let (shown, log) = (Arc::clone(vitals), log.cloned());
     let overall = handler(move |_| {
-        let checks = checks(&shown);
+        let mut checks = checks(&shown);
+        checks.extend(log.iter().map(|log| Check { name: "audit", fault: audit::fault(log) }));
         let is_well = checks.iter().all(|check| check.fault.is_none());
         let (is_ready, why) = readiness(&shown);
         let is_well = is_well && is_ready;

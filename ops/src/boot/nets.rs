@@ -12,7 +12,9 @@ use no_auth::{KeySet, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
+use no_net::audit::AuditLink;
 use no_net::core::Verify;
+use no_net::gate::{Gate, Limits, Remembers};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
 use no_net::server::ServerLimits;
@@ -48,6 +50,8 @@ pub(super) struct Plan {
     pub(super) partitions: u16,
     pub(super) connections_max: usize,
     pub(super) tally: Arc<AuthTally>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) audit: Option<AuditLink>,
     pub(super) store: StoreWatch,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
@@ -62,6 +66,7 @@ impl Plan {
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),
+            audit: self.audit.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }
@@ -137,7 +142,7 @@ fn run(
     let (reads, reader_link) = reads::link(plan.reader_bell.clone(), ends.door.bell.clone());
     let _ = made.send(reader_link);
     let bell = ends.door.eventfd.try_clone().map_err(failed)?;
-    let keys = plan.keys.clone();
+    let verifier = plan.keys.clone().map(|keys| Rc::new(Verifier::new(keys)));
     let parts = NetCoreParts {
         net,
         shards: ends.shards,
@@ -148,14 +153,23 @@ fn run(
         agents: Arc::clone(&plan.registry),
         stats: Arc::clone(&plan.stats[usize::from(net.0)]),
         ordered: plan.ordered.clone(),
-        verify: keys.map(|keys| {
-            let verify: Verify = Box::new(plan.tally.counted(Verifier::new(keys)));
+        verify: verifier.clone().map(|verifier| {
+            let verify: Verify = Box::new(plan.tally.counted(verifier));
             verify
         }),
+        gate: Gate {
+            limits: Arc::clone(&plan.limits),
+            audit: plan.audit.clone(),
+            remembers: verifier.map(|verifier| {
+                let remembers: Remembers =
+                    Box::new(move |bearer, now_s| verifier.remembers(bearer, now_s));
+                remembers
+            }),
+        },
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);
-    health::mount(core.router(), &plan.vitals);
+    health::mount(core.router(), &plan.vitals, plan.audit.as_ref());
     if plan.is_prometheus_on {
         monitor::mount(core.router(), plan.shown());
     }

@@ -1,6 +1,10 @@
 //! The configuration that was accepted: typed, complete, and sound as a whole. What starts nO reads
 //! this and nothing else.
 
+mod guarding;
+
+pub use guarding::Guarding;
+
 use super::fault::Fault;
 use super::raw::{Raw, parts};
 use crate::process;
@@ -108,6 +112,8 @@ pub struct Security {
     pub is_metrics_open: bool,
     /// Private hosts, host:port or CIDR that tools and callbacks may reach.
     pub outbound_allow: Vec<String>,
+    /// Limits, proxies and the audit log.
+    pub guarding: Guarding,
 }
 
 /// What others see of nO.
@@ -146,7 +152,7 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
     let config = Config {
         service: service(&mut raw),
         engine: engine(&raw, cores),
-        security: security(&raw),
+        security: security(&mut raw),
         monitoring: Monitoring {
             log_filter: text(&raw, "monitoring.logFilter"),
             is_prometheus_on: flag(&raw, "monitoring.prometheus.enabled"),
@@ -206,7 +212,7 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
     }
 }
 
-fn security(raw: &Raw) -> Security {
+fn security(raw: &mut Raw) -> Security {
     let allow = raw.get("security.outbound.allow").map(|found| found.value);
     let texts = |value: Value| match value {
         Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -216,6 +222,7 @@ fn security(raw: &Raw) -> Security {
         is_rbac_on: flag(raw, "security.rbac.enabled"),
         is_metrics_open: flag(raw, "security.metricsOpen"),
         outbound_allow: allow.map(texts).unwrap_or_default(),
+        guarding: guarding::guarding(raw),
     }
 }
 

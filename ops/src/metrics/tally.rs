@@ -1,8 +1,9 @@
 //! Counts what token checks come to, on the way from a verifier to a net core.
 
-use super::inputs::AuthCounts;
+use super::security::AuthCounts;
 use no_auth::error::DENIED;
 use no_auth::{Denied, Principal, Verifier};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +19,7 @@ impl AuthTally {
     /// outcomes are counted here.
     pub fn counted(
         self: &Arc<AuthTally>,
-        verifier: Verifier,
+        verifier: Rc<Verifier>,
     ) -> impl Fn(&str, u64) -> Result<Principal, Denied> + use<> {
         let tally = Arc::clone(self);
         move |bearer, now_s| {
@@ -65,7 +66,7 @@ mod tests {
         let key = LocalKey::from_seed(&[3; 32]).expect("key");
         let token = key.create(&Grant::new(Role::Viewer), 1_000).expect("signed");
         let tally = Arc::new(AuthTally::default());
-        let verify = tally.counted(Verifier::new(key.key_set()));
+        let verify = tally.counted(Rc::new(Verifier::new(key.key_set())));
         assert!(verify(&token, 1_000).is_ok());
         assert_eq!(verify(&token, 9_999), Err(Denied::Expired));
         assert_eq!(verify("junk", 1_000), Err(Denied::Malformed));
