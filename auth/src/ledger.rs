@@ -2,13 +2,14 @@
 //! and never rewritten.
 //!
 //! ```text
-//! {"issued":{"id":"…","subject":"ada","tenant":"default","role":"operator","issued_at":s,"expires_at":s}}
+//! {"issued":{"id":"…","subject":"ada","tenant":"default","role":"operator",
+//!            "issued_at":s,"expires_at":s}}
 //! {"revoked":{"id":"…","at":s}}
 //! ```
 //!
-//! A token itself never stands here: its id opens nothing. One line is one write followed by a
-//! sync, under a lock, as several processes append. A crash may leave an unfinished line: nobody was
-//! told that it is there, the next to append ends it, and readers pass over it.
+//! A token itself never stands here: its id opens nothing. One line, without a break, is one write
+//! followed by a sync, under a lock, as several processes append. A crash may leave an unfinished
+//! line: nobody was told that it is there, the next to append ends it, and readers pass over it.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
