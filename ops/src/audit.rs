@@ -12,7 +12,7 @@ mod verify;
 pub use files::{AuditBounds, AuditFiles, Failed};
 pub use verify::{Fault, Sound, Verdict, verify};
 
-use crate::config::{self, raw::Raw};
+use crate::config;
 use crate::error::{Error, Result};
 use no_auth::audit::{Decision, Entry, SUPPRESSED, Who};
 use no_net::audit::{AuditInbox, AuditLink, Order};
@@ -134,7 +134,10 @@ pub fn fault(link: &AuditLink) -> Option<String> {
 /// [`Error::Audit`] when the log cannot be written: the command must not go on.
 pub fn keep_command(data_dir: &Path, what: &'static str, on: &str, reason: String) -> Result<()> {
     let raw = config::read(&config::Options::default()).ok();
-    let Some(bounds) = bounds_of(raw.as_ref()) else { return Ok(()) };
+    let is_on = raw.and_then(|raw| raw.get("security.audit.enabled"));
+    if is_on.and_then(|found| found.value.as_bool()) == Some(false) {
+        return Ok(());
+    }
     let subject = format!("uid:{}", rustix::process::geteuid().as_raw());
     let who = Who { subject: subject.into(), tenant: "-".into(), method: "cli" };
     let entry = Entry {
@@ -145,21 +148,7 @@ pub fn keep_command(data_dir: &Path, what: &'static str, on: &str, reason: Strin
         decision: Decision::Allowed,
         reason: reason.into(),
     };
-    let mut files = AuditFiles::open(data_dir, bounds)?;
-    let kept = files.append(&[entry]).and_then(|()| files.sync());
-    kept.map_err(|failed| Error::Audit { why: failed.to_string() })
-}
-
-/// The bounds that the configuration gives, as far as it can be read.
-fn bounds_of(raw: Option<&Raw>) -> Option<AuditBounds> {
-    let get = |path: &str| raw.and_then(|raw| raw.get(path)).map(|found| found.value);
-    let is_on = get("security.audit.enabled").and_then(|value| value.as_bool()).unwrap_or(true);
-    let whole = |path: &str| get(path).and_then(|value| value.as_u64());
-    let default = AuditBounds::default();
-    is_on.then(|| AuditBounds {
-        file_bytes_max: whole("security.audit.maxBytes").unwrap_or(default.file_bytes_max),
-        files_max: default.files_max,
-    })
+    AuditFiles::append_once(data_dir, entry)
 }
 
 #[cfg(test)]

@@ -249,3 +249,34 @@ fn limits_hold_for_one_address_and_never_for_health_or_scrapes_from_here() {
     }
     node.stop();
 }
+
+#[test]
+fn calls_that_the_guard_refuses_are_kept() {
+    let url = "http://169.254.169.254/latest/meta-data?key=s3cret";
+    let home = Home::new(json!({
+        "agents": {"call": {"kind": "http", "url": url, "max_attempts": 1}}
+    }));
+    let node = home.start();
+    let id = node.submit(&json!({"agent": "call", "input": "payload"}));
+    assert_eq!(node.ended(&id)["error"]["code"], "outbound_refused");
+    node.stop();
+    let kept = &of_verb(&home, "outbound.denied")[0];
+    assert_eq!((&kept["on"], &kept["decision"]), (&json!(id), &json!("denied")));
+    assert!(kept["reason"].as_str().is_some_and(|why| why.contains("169.254.169.254")), "{kept}");
+    assert!(!text(&home).contains("s3cret") && !text(&home).contains("payload"));
+}
+
+#[test]
+fn a_log_that_is_off_keeps_nothing_and_one_that_is_not_ours_is_refused() {
+    let home = Home::new(json!({"security": {"audit": {"enabled": false}}}));
+    let node = home.start();
+    node.put("/v1/agents/mine", &json!({"kind": "echo"})).expect(200);
+    node.stop();
+    assert!(!home.data().join("audit").exists());
+    home.configure(json!({}));
+    home.start().stop();
+    let path = files(&home).pop().expect("a file");
+    std::fs::write(&path, "not a log\n").expect("written");
+    let (code, said) = home.refused();
+    assert!(code == 4 && said.contains("no audit verify"), "{code}: {said}");
+}

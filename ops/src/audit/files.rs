@@ -112,6 +112,10 @@ fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+fn unusable(dir: &Path, error: &io::Error) -> Error {
+    Error::Audit { why: format!("{}: {error}", dir.display()) }
+}
+
 /// The last whole line and how many bytes are whole.
 fn whole_part(bytes: &[u8]) -> (Option<&[u8]>, usize) {
     let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return (None, 0) };
@@ -126,22 +130,39 @@ impl AuditFiles {
     /// # Errors
     /// [`Error::Audit`] when its last line is not one of ours, or the files cannot be used.
     pub fn open(data_dir: &Path, bounds: AuditBounds) -> Result<AuditFiles> {
+        let files = AuditFiles::open_locked(data_dir, bounds)?;
+        files.lock.unlock().map_err(|error| unusable(&files.dir, &error))?;
+        Ok(files)
+    }
+
+    /// Appends one line durably, beside a node that may be running. It never begins a new file, as
+    /// a running node goes on with the one that it has.
+    ///
+    /// # Errors
+    /// [`Error::Audit`].
+    pub fn append_once(data_dir: &Path, entry: Entry) -> Result<()> {
+        let bounds = AuditBounds { file_bytes_max: u64::MAX, ..AuditBounds::default() };
+        // Locked from the choice of the file to the sync: a node may not rotate in between.
+        let mut files = AuditFiles::open_locked(data_dir, bounds)?;
+        let appended = files.append_locked(&[entry]).and_then(|()| files.sync());
+        appended.map_err(|failed| Error::Audit { why: failed.to_string() })
+    }
+
+    fn open_locked(data_dir: &Path, bounds: AuditBounds) -> Result<AuditFiles> {
         let dir = data_dir.join(AUDIT_DIR);
-        let failed = |error: io::Error| Error::Audit { why: format!("{}: {error}", dir.display()) };
+        let failed = |error: io::Error| unusable(&dir, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let lock = open_file(&dir.join(LOCK_FILE)).map_err(failed)?;
         lock.lock().map_err(failed)?;
         let (path, is_new) = newest(&dir).map_err(failed)?;
         let file = open_file(&path).map_err(failed)?;
-        let chain = Chain::default();
-        let mut files =
-            AuditFiles { dir: dir.clone(), bounds, lock, file, len: 0, chain, is_dirty: false };
+        let (dir, chain) = (dir.clone(), Chain::default());
+        let mut files = AuditFiles { dir, bounds, lock, file, len: 0, chain, is_dirty: false };
         let opened = match is_new {
             true => files.begin().and_then(|()| files.sync_begun()),
             false => files.take_over(),
         };
-        let unlocked = files.lock.unlock();
-        opened.and(unlocked).map_err(|error| match error.kind() {
+        opened.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => Error::Audit {
                 why: format!(
                     "{}: the last line is not one of the audit log; look at it with \

@@ -76,16 +76,17 @@ fn files_follow_each_other_and_the_oldest_go() {
 }
 
 #[test]
-fn two_writers_make_one_chain() {
+fn a_node_and_commands_beside_it_make_one_chain_also_across_files() {
     let data = tempfile::tempdir().expect("a folder");
-    let mut node = open(data.path(), AuditBounds::default());
+    let mut node = open(data.path(), AuditBounds { file_bytes_max: 2_000, files_max: 100 });
     node.append(&[entry("node")]).expect("kept");
-    let mut command = open(data.path(), AuditBounds::default());
     for n in 0..10 {
-        command.append(&[entry(&format!("command {n}"))]).expect("kept");
+        AuditFiles::append_once(data.path(), entry(&format!("command {n}"))).expect("kept");
         node.append(&[entry(&format!("node {n}")), entry("more")]).expect("kept");
     }
-    assert_eq!(sound(data.path()).lines, 32);
+    let sound = sound(data.path());
+    assert_eq!(sound.lines, 1 + 30 + sound.files as u64);
+    assert!(3 < sound.files, "{sound:?}");
 }
 
 #[test]

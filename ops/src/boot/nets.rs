@@ -17,6 +17,7 @@ use no_net::core::Verify;
 use no_net::gate::{Gate, Limits, Remembers};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
+use no_net::route::Router;
 use no_net::server::ServerLimits;
 use no_net::stats::HttpStats;
 use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
@@ -169,13 +170,7 @@ fn run(
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);
-    health::mount(core.router(), &plan.vitals, plan.audit.as_ref());
-    if plan.is_prometheus_on {
-        monitor::mount(core.router(), plan.shown());
-    }
-    if plan.extra == Extra::Demo {
-        demo::mount(core.router());
-    }
+    mount(plan, core.router());
     let (shards, deltas) = (core.shards(), core.deltas());
     let ports = Ports {
         reads,
@@ -189,3 +184,18 @@ fn run(
     let served = core.run(listener, limits, Box::new(Outside(outbound)));
     runtime.block_on(local.run_until(served)).map_err(failed)
 }
+
+/// Adds the routes that are not the API's.
+fn mount(plan: &Plan, router: &mut Router) {
+    health::mount(router, &plan.vitals, plan.audit.as_ref());
+    if plan.is_prometheus_on {
+        monitor::mount(router, plan.shown());
+    }
+    if plan.extra == Extra::Demo {
+        demo::mount(router);
+    }
+}
+
+#[cfg(test)]
+#[path = "nets/tests.rs"]
+mod tests;
