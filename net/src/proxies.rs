@@ -82,6 +82,12 @@ impl Proxies {
         Ok(Proxies { blocks, header })
     }
 
+    /// Whether none is trusted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
     fn trusts(&self, ip: IpAddr) -> bool {
         let bits = bits_of(ip);
         self.blocks.iter().any(|block| bits & block.mask == block.bits)

@@ -29,6 +29,11 @@ impl Guards {
     /// When the audit log or the ledger of tokens cannot be used.
     pub(super) fn start(config: &Config) -> Result<Guards> {
         let (guarding, data_dir) = (&config.security.guarding, &config.engine.data_dir);
+        if config.service.is_tls_terminated_upstream && guarding.proxies.is_empty() {
+            let so = "behind a proxy all clients count as one address: name it in \
+                      security.trustedProxies";
+            tracing::warn!(target: "auth", so, "no proxy is trusted");
+        }
         let limits = Arc::new(Limits::new(guarding.rates, guarding.proxies.clone()));
         let ledger = LedgerWatch::start(Ledger::of(data_dir))?;
         let (mut audit, mut writer) = (None, None);
