@@ -253,11 +253,13 @@ impl Gate {
     ) -> Problem {
         match why {
             NotAllowed::Unproven { denied, detail } => {
-                if denied != Denied::Missing {
-                    self.failed(stats, asking.from);
+                let (from, why) = (asking.from, denied.reason());
+                if denied == Denied::Missing {
+                    tracing::debug!(target: "auth", why, %from, "denied");
+                } else {
+                    tracing::info!(target: "auth", why, %from, "denied");
+                    self.failed(stats, from);
                 }
-                let from = asking.from;
-                tracing::info!(target: "auth", why = denied.reason(), %from, "denied");
                 self.deny("auth.denied", None, asking, denied.reason().into());
                 Problem::new(Code::Unauthenticated, detail)
             }

@@ -280,3 +280,42 @@ fn a_log_that_is_off_keeps_nothing_and_one_that_is_not_ours_is_refused() {
     let (code, said) = home.refused();
     assert!(code == 4 && said.contains("no audit verify"), "{code}: {said}");
 }
+
+#[test]
+fn what_was_answered_before_a_kill_stands_in_the_log() {
+    let home = Home::new(json!({
+        "agents": {"later": {"kind": "sleep"}},
+        "security": {"audit": {"maxBytes": 65_536, "files": 512}}
+    }));
+    let node = home.start();
+    let clients: Vec<_> = (0..4).map(|_| node.client().clone()).collect();
+    let callers: Vec<_> = clients
+        .into_iter()
+        .enumerate()
+        .map(|(number, client)| {
+            std::thread::spawn(move || {
+                let order = ["pause", "resume"][number % 2];
+                let path = format!("/v1/agents/later/{order}");
+                let answered = |()| {
+                    let reply = client.try_send("POST", &path, &[], Some(b""));
+                    reply.is_ok_and(|reply| reply.status == 200)
+                };
+                std::iter::repeat(()).map(answered).take_while(|is_answered| *is_answered).count()
+            })
+        })
+        .collect();
+    let log = home.data().join("audit");
+    // Killed in the middle of it, once there is a second file.
+    let until = Instant::now() + e2e::PATIENCE;
+    while std::fs::read_dir(&log).expect("a folder").count() < 3 {
+        assert!(Instant::now() < until, "no second file");
+    }
+    node.kill9();
+    let answered: usize = callers.into_iter().map(|caller| caller.join().expect("ended")).sum();
+    let node = home.start();
+    let kept = of_verb(&home, "agent.pause").len() + of_verb(&home, "agent.resume").len();
+    assert!(100 < answered && answered <= kept && kept <= answered + 4, "{answered}, {kept}");
+    node.stop();
+    let (code, said) = verified(&home);
+    assert_eq!((code, &said["files"]), (0, &json!(files(&home).len())), "{said}");
+}

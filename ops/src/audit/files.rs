@@ -7,14 +7,18 @@
 
 use crate::error::{Error, Result};
 use no_auth::audit::{self, Chain, Entry, TORN};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The folder in the data folder.
 pub(super) const AUDIT_DIR: &str = "audit";
 const LOCK_FILE: &str = "lock";
+/// Longest wait for another process that appends: one that was stopped must not stop us.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +112,24 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
+/// Locks the log, or gives up after a while.
+fn lock(file: &File) -> io::Result<()> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(TryLockError::WouldBlock) => {
+                let why = "another process has held the audit log's lock for too long";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
 fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
@@ -153,7 +175,7 @@ impl AuditFiles {
         let failed = |error: io::Error| unusable(&dir, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let lock = open_file(&dir.join(LOCK_FILE)).map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        self::lock(&lock).map_err(failed)?;
         let (path, is_new) = newest(&dir).map_err(failed)?;
         let file = open_file(&path).map_err(failed)?;
         let (dir, chain) = (dir.clone(), Chain::default());
@@ -181,7 +203,7 @@ impl AuditFiles {
     /// [`Failed::Write`], and then nothing was appended; [`Failed::Sync`] when a file that is full
     /// could not be synced.
     pub fn append(&mut self, entries: &[Entry]) -> std::result::Result<(), Failed> {
-        self.lock.lock().map_err(Failed::Write)?;
+        lock(&self.lock).map_err(Failed::Write)?;
         let appended = self.append_locked(entries);
         let unlocked = self.lock.unlock().map_err(Failed::Write);
         appended.and(unlocked)
