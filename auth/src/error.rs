@@ -52,10 +52,13 @@ pub enum Denied {
     /// The issuer's keys or its word are needed, and it does not answer.
     #[error("the issuer is not available")]
     IssuerUnavailable,
+    /// It was revoked.
+    #[error("revoked")]
+    Revoked,
 }
 
 /// All reasons, so that a metric can show each from the start.
-pub const DENIED: [Denied; 15] = [
+pub const DENIED: [Denied; 16] = [
     Denied::Missing,
     Denied::TooLong,
     Denied::Malformed,
@@ -71,6 +74,7 @@ pub const DENIED: [Denied; 15] = [
     Denied::Opaque,
     Denied::Inactive,
     Denied::IssuerUnavailable,
+    Denied::Revoked,
 ];
 
 impl Denied {
@@ -93,6 +97,7 @@ impl Denied {
             Denied::Opaque => "opaque",
             Denied::Inactive => "inactive",
             Denied::IssuerUnavailable => "issuer_unavailable",
+            Denied::Revoked => "revoked",
         }
     }
 

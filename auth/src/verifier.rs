@@ -14,11 +14,12 @@ use crate::error::Denied;
 use crate::issued::{self, Issued, IssuerRules};
 use crate::jwks::Keyring;
 use crate::jwt::{self, Claims, TOKEN_BYTES_MAX};
+use crate::ledger::Revoked;
 use crate::principal::Principal;
 use crate::role::PermissionSet;
 use crate::roles::Roles;
 use jsonwebtoken::DecodingKey;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub const CACHE_S_MAX: u64 = 300;
 #[derive(Clone, Default)]
 pub struct KeySet {
     local: Arc<[(String, DecodingKey)]>,
+    revoked: Revoked,
 }
 
 impl KeySet {
@@ -41,10 +43,16 @@ impl KeySet {
     pub fn local(keys: &[(String, [u8; 32])]) -> KeySet {
         let key =
             |(kid, public): &(String, [u8; 32])| (kid.clone(), DecodingKey::from_ed_der(public));
-        KeySet { local: keys.iter().map(key).collect() }
+        KeySet { local: keys.iter().map(key).collect(), revoked: Revoked::default() }
     }
 
-    fn of_kid(&self, kid: &str) -> Option<&DecodingKey> {
+    /// The same keys, without the tokens that are revoked, now or later.
+    #[must_use]
+    pub fn without(self, revoked: &Revoked) -> KeySet {
+        KeySet { revoked: revoked.clone(), ..self }
+    }
+
+    pub(crate) fn of_kid(&self, kid: &str) -> Option<&DecodingKey> {
         self.local.iter().find(|(name, _)| name == kid).map(|(_, key)| key)
     }
 }
@@ -67,13 +75,17 @@ pub struct Verifier {
     roles: Arc<Roles>,
     issuer: Option<(Arc<IssuerRules>, Arc<Keyring>)>,
     known: RefCell<HashMap<Box<str>, Known>>,
+    /// The version of the revocations that what is remembered rests on.
+    revoked_seen: Cell<u64>,
 }
 
 impl Verifier {
     /// A verifier of local tokens with the roles that are built in; it remembers nothing yet.
     #[must_use]
     pub fn new(keys: KeySet) -> Verifier {
-        Verifier { keys, roles: Arc::default(), issuer: None, known: RefCell::default() }
+        let revoked_seen = Cell::new(keys.revoked.version());
+        let (roles, known) = (Arc::default(), RefCell::default());
+        Verifier { keys, roles, issuer: None, known, revoked_seen }
     }
 
     /// The same with these roles for local tokens.
@@ -100,6 +112,7 @@ impl Verifier {
         if bearer.is_empty() {
             return Err(Denied::Missing);
         }
+        self.forget_revoked();
         if let Some(known) = self.known.borrow().get(bearer)
             && known.from_s <= now_s
             && now_s < known.until_s
@@ -121,6 +134,9 @@ impl Verifier {
             }
             _ => {
                 let claims = jwt::check(bearer, now_s, |kid| self.keys.of_kid(kid))?;
+                if self.keys.revoked.contains(&jwt::id_of(bearer, &claims)) {
+                    return Err(Denied::Revoked);
+                }
                 let principal = principal_of(&claims, &self.roles)?;
                 Ok(Issued { principal, until_s: claims.exp })
             }
@@ -133,6 +149,23 @@ impl Verifier {
             let until_s = issued.until_s.min(now_s.saturating_add(s_max.min(CACHE_S_MAX)));
             let principal = issued.principal.clone();
             self.remember(bearer, Known { principal, from_s: now_s, until_s });
+        }
+    }
+
+    /// Whether this token was accepted a short while ago and still is; costs no cryptography.
+    #[must_use]
+    pub fn remembers(&self, bearer: &str, now_s: u64) -> bool {
+        self.forget_revoked();
+        let known = self.known.borrow();
+        known.get(bearer).is_some_and(|known| known.from_s <= now_s && now_s < known.until_s)
+    }
+
+    /// Starts over when tokens were revoked: which of those remembered they are is not worth
+    /// knowing, as each costs one check again.
+    fn forget_revoked(&self) {
+        let version = self.keys.revoked.version();
+        if self.revoked_seen.replace(version) != version {
+            self.known.borrow_mut().clear();
         }
     }
 

@@ -6,6 +6,7 @@ use crate::bodies::Bodies;
 use crate::browser::Browsers;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::gate::Gate;
 use crate::oidc::Provider;
 use crate::pending::{Pending, TableFull, Ticket};
 use crate::problem::{Code, Problem};
@@ -89,6 +90,8 @@ pub struct Core {
     pub browsers: Option<Arc<Browsers>>,
     /// Counts proofs.
     pub count_proof: CountProof,
+    /// Rate limits and the audit log.
+    pub gate: Gate,
     /// For ids only.
     pub rng: RefCell<Rng>,
 }

@@ -26,7 +26,7 @@ pub struct Request {
     pub principal: Option<Principal>,
     /// The body, not yet read.
     pub body: InBody,
-    /// The other end of the connection.
+    /// Whose address it counts for: the other end of the connection, or whom a trusted proxy named.
     pub peer: IpAddr,
 }
 

@@ -3,14 +3,16 @@
 //! A net core is one pinned thread with a single-threaded runtime: it accepts, parses, authorises,
 //! limits and routes, and holds no task. In: `server` accepts, `route` finds the handler, `api`
 //! parses, asks a shard through `core` and renders with `render`; `pump` brings the shards' effects
-//! back to those who wait in `pending`. Out: `out` makes the calls that shards order, `oidc` those
-//! to the issuer of tokens.
+//! back to those who wait in `pending`. `authorise` asks for a proof of identity, `gate` limits and
+//! has the audit log written. Out: `out` makes the calls that shards order, `oidc` those to the
+//! issuer of tokens.
 //!
 //! Put together by [`NetCore`]; ops mounts its own routes on it.
 
 pub mod admit;
 pub mod agents;
 mod api;
+pub mod audit;
 mod authorise;
 pub mod bodies;
 pub mod body;
@@ -20,6 +22,7 @@ pub mod core;
 pub mod cost;
 pub mod deltas;
 pub mod extract;
+pub mod gate;
 pub mod json;
 mod net_core;
 pub mod oidc;
@@ -27,6 +30,7 @@ pub mod opaque;
 pub mod out;
 pub mod pending;
 pub mod problem;
+pub mod proxies;
 pub mod pump;
 pub mod reads;
 pub mod render;

@@ -8,6 +8,7 @@ use crate::browser::Browsers;
 use crate::core::{Core, CountProof, Phase, PhaseReceiver, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::gate::Gate;
 use crate::oidc::Provider;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
@@ -108,6 +109,8 @@ pub struct NetCoreParts {
     pub browsers: Option<Arc<Browsers>>,
     /// Counts what proofs of identity come to.
     pub count_proof: CountProof,
+    /// Rate limits and the audit log.
+    pub gate: Gate,
     /// For ids: different on each net core and at each start.
     pub seed: u64,
 }
@@ -149,6 +152,7 @@ impl NetCore {
             provider: parts.provider.map(Rc::new),
             browsers: parts.browsers,
             count_proof: parts.count_proof,
+            gate: parts.gate,
             rng: RefCell::new(Rng::new(parts.seed)),
         });
         let mut router = Router::new(core);
@@ -309,6 +313,7 @@ mod tests {
             provider: None,
             browsers: None,
             count_proof: Box::new(|_| {}),
+            gate: Gate::default(),
             seed: 1,
         });
         let run = core.run(listener, ServerLimits::default(), Box::new(Nobody));

@@ -1,16 +1,17 @@
 //! The table of routes, and what happens to a request before and after its handler: look-up,
 //! method, token, permission; then the count, the latency and the problem body.
 
-use crate::authorise::{authorise, authorise_asking};
+use crate::authorise::{NotAllowed, authorise, authorise_asking, bearer, method_of};
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
 use crate::cost::Layer;
 use crate::extract::Request;
+use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
 use hyper::Method;
 use hyper::http::request::Parts;
-use no_auth::Permission;
+use no_auth::{Permission, Principal};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,11 +34,26 @@ pub enum Access {
     Open,
     /// A principal with this permission.
     Needs(Permission),
+    /// A principal with this permission, for a control call: it is made only once the audit log
+    /// has kept it, under this verb.
+    Controls(Permission, &'static str),
+}
+
+impl Access {
+    /// The permission that is needed.
+    #[must_use]
+    pub fn permission(self) -> Option<Permission> {
+        match self {
+            Access::Open => None,
+            Access::Needs(permission) | Access::Controls(permission, _) => Some(permission),
+        }
+    }
 }
 
 struct Route {
     method: Method,
     access: Access,
+    limited: Limited,
     handler: Handler,
     stats: Arc<RouteStats>,
 }
@@ -89,7 +105,16 @@ impl Router {
         let path = &mut self.by_path[index];
         assert!(path.routes.iter().all(|route| route.method != method), "{method} {pattern} twice");
         let stats = self.core.stats.route(method.as_str(), pattern);
-        path.routes.push(Route { method, access, handler, stats });
+        let limited = Limited::of_pattern(pattern);
+        path.routes.push(Route { method, access, limited, handler, stats });
+    }
+
+    /// Method, pattern and access of all routes, in the order in which they were mounted by path.
+    pub fn routes(&self) -> impl Iterator<Item = (&Method, &str, Access)> {
+        let paths = self.by_path.iter().zip(&self.patterns);
+        paths.flat_map(|(path, pattern)| {
+            path.routes.iter().map(|route| (&route.method, pattern.as_str(), route.access))
+        })
     }
 
     /// The core that the handlers work with.
@@ -98,22 +123,31 @@ impl Router {
         &self.core
     }
 
-    /// Answers one request of `peer`. Never fails: a problem is an answer.
+    /// Answers one request of `peer`, the other end of its connection. Never fails: a problem is an
+    /// answer.
     pub async fn serve(&self, parts: Parts, body: InBody, peer: IpAddr) -> Response {
         let begun = Instant::now();
         let _in_flight = self.core.stats.begin();
         // Shares its bytes with the request's head: no copy for a path that only a problem shows.
         let uri = parts.uri.clone();
+        let (gate, http) = (&self.core.gate, &*self.core.stats);
+        let from = gate.client(&parts.headers, peer);
+        let mut standing = Standing::default();
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
-                let outcome = self.call(route, parts, params, body, peer).await;
+                let outcome = self.call(route, parts, params, body, from, &mut standing).await;
                 (outcome, &route.stats)
             }
-            Err(problem) => (Err(problem), self.core.stats.unmatched()),
+            Err(problem) => {
+                let passed = gate.address(http, Limited::Always, from, &mut standing);
+                (Err(passed.err().unwrap_or(problem)), http.unmatched())
+            }
         };
-        let response = outcome.unwrap_or_else(|problem| {
+        let mut response = outcome.unwrap_or_else(|problem| {
+            gate.saw(http, from, &problem);
             self.core.costs.part(Layer::Render, || problem.response(uri.path()))
         });
+        gate.show(&mut response, standing);
         stats.record(response.status().as_u16(), begun.elapsed());
         response
     }
@@ -125,24 +159,53 @@ impl Router {
         params: Vec<String>,
         body: InBody,
         peer: IpAddr,
+        standing: &mut Standing,
     ) -> Outcome {
         log_trace(&parts);
-        let principal = match route.access {
-            Access::Open => None,
-            Access::Needs(permission) => {
-                let checked = || authorise(&self.core, &parts, permission);
-                match self.core.costs.part(Layer::Auth, checked)? {
-                    Some(principal) => Some(principal),
-                    // Boxed, so that no other request carries the room for it.
-                    None => {
-                        let asking = authorise_asking(&self.core, &parts.headers, permission);
-                        Some(Box::pin(asking).await?)
-                    }
-                }
-            }
+        self.core.gate.address(&self.core.stats, route.limited, peer, standing)?;
+        let principal = match route.access.permission() {
+            Some(needed) => Some(self.admit(route.limited, &parts, peer, needed, standing).await?),
+            None => None,
         };
+        if let (Access::Controls(needed, verb), Some(principal)) = (route.access, &principal) {
+            let on = params.first().map_or("", String::as_str);
+            let (method, asking) = (method_of(&self.core, &parts.headers), Asking::of(&parts, peer));
+            self.core.gate.control(asking, principal, method, (verb, needed, on)).await?;
+        }
         let core = Rc::clone(&self.core);
         (route.handler)(Request { core, parts, params, principal, body, peer }).await
+    }
+
+    /// Who asks, when they may and do not ask too often.
+    async fn admit(
+        &self,
+        limited: Limited,
+        parts: &Parts,
+        from: IpAddr,
+        needed: Permission,
+        standing: &mut Standing,
+    ) -> Result<Principal, Problem> {
+        let core = &self.core;
+        let (gate, stats, asking) = (&core.gate, &*core.stats, Asking::of(parts, from));
+        let refused =
+            |why: NotAllowed| gate.refused(stats, asking, method_of(core, &parts.headers), why);
+        let quick = || {
+            if core.verify.is_some() {
+                gate.proof(stats, asking, || bearer(&parts.headers))?;
+            }
+            authorise(core, parts, needed).map_err(refused)
+        };
+        let principal = match core.costs.part(Layer::Auth, quick)? {
+            Some(principal) => principal,
+            // Boxed, so that no other request carries the room for it.
+            None => {
+                let asked = Box::pin(authorise_asking(core, &parts.headers, needed)).await;
+                asked.map_err(refused)?
+            }
+        };
+        stats.security.allowed(needed);
+        gate.principal(stats, limited, from, &principal, standing)?;
+        Ok(principal)
     }
 
     fn find(&self, method: &Method, path: &str) -> Result<(&Route, Vec<String>), Problem> {

@@ -4,6 +4,10 @@
 //! One writer, the net core; read by whoever shows them. Relaxed loads and stores on the writer's
 //! side, so that a count costs no locked instruction. Latencies fall into buckets by powers of two.
 
+mod security;
+
+pub use security::{LIMITS, Limit, SUSPICIONS, VIOLATIONS, SecurityFigures, SecurityStats, Suspicion};
+
 use crate::admit::{REFUSED, Refused};
 use crate::cost::CostStats;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +64,8 @@ pub struct HttpStats {
     foretold_us: AtomicU64,
     /// What requests cost, by layer.
     pub cost: CostStats,
+    /// What the gate decided.
+    pub security: SecurityStats,
 }
 
 /// The upper bound of a bucket in µs, inclusive; `None` for the last, which has none.
@@ -122,6 +128,7 @@ impl Default for HttpStats {
             refused: Default::default(),
             foretold_us: AtomicU64::new(0),
             cost: CostStats::default(),
+            security: SecurityStats::default(),
         }
     }
 }

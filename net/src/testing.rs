@@ -8,6 +8,7 @@ use crate::agents::Registry;
 use crate::body::InBody;
 use crate::browser::Browsers;
 use crate::core::{Core, CountProof, Phase, Verify};
+use crate::gate::Gate;
 use crate::net_core::{NetCore, NetCoreParts, NetOrders, ShardLink};
 use crate::oidc::Provider;
 use crate::pending::Pending;
@@ -128,6 +129,7 @@ pub(crate) struct Proofs {
     pub(crate) provider: Option<Provider>,
     pub(crate) browsers: Option<Arc<Browsers>>,
     pub(crate) count_proof: CountProof,
+    pub(crate) gate: Gate,
 }
 
 impl Default for Proofs {
@@ -137,6 +139,7 @@ impl Default for Proofs {
             provider: None,
             browsers: None,
             count_proof: Box::new(|_| {}),
+            gate: Gate::default(),
         }
     }
 }
@@ -162,6 +165,10 @@ impl World {
 
     pub(crate) fn of(shards: u16, ring_len: usize) -> World {
         World::made(shards, ring_len, Proofs::default())
+    }
+
+    pub(crate) fn with_gate(shards: u16, ring_len: usize, gate: Gate) -> World {
+        World::made(shards, ring_len, Proofs { gate, ..Proofs::default() })
     }
 
     fn made(shards: u16, ring_len: usize, proofs: Proofs) -> World {
@@ -199,6 +206,7 @@ impl World {
             provider: proofs.provider,
             browsers: proofs.browsers,
             count_proof: proofs.count_proof,
+            gate: proofs.gate,
             seed: 7,
         });
         let (router, core) = core.into_router();

@@ -4,8 +4,10 @@
 //! makes the answer late. An issuer of tokens that does not answer makes the node unwell, not
 //! unready: whoever it let in before goes on working.
 
+use crate::audit;
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
+use no_net::audit::AuditLink;
 use no_net::oidc::Issuer;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
@@ -58,12 +60,24 @@ pub fn readiness(vitals: &Vitals) -> (bool, &'static str) {
     }
 }
 
+/// What else is looked at, where it is configured.
+#[derive(Clone, Default)]
+pub struct Others {
+    /// The issuer of tokens.
+    pub issuer: Option<Arc<Issuer>>,
+    /// The audit log.
+    pub audit: Option<AuditLink>,
+}
+
 /// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
-pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, issuer: Option<&Arc<Issuer>>) {
-    let (shown, issuer) = (Arc::clone(vitals), issuer.cloned());
+pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, others: Others) {
+    let shown = Arc::clone(vitals);
     let overall = handler(move |_| {
-        let oidc = issuer.as_ref().map(|issuer| Check { name: "oidc", fault: issuer.fault() });
-        let checks: Vec<Check> = checks(&shown).into_iter().chain(oidc).collect();
+        let mut checks = checks(&shown);
+        let log = others.audit.iter();
+        checks.extend(log.map(|log| Check { name: "audit", fault: audit::fault(log) }));
+        let issuer = others.issuer.iter();
+        checks.extend(issuer.map(|issuer| Check { name: "oidc", fault: issuer.fault() }));
         let is_well = checks.iter().all(|check| check.fault.is_none());
         let (is_ready, why) = readiness(&shown);
         let is_well = is_well && is_ready;

@@ -23,7 +23,8 @@ fn help_is_an_overview() {
           agent        Define and control agents
           health       Ask a running nO whether it is healthy
           config       Check, show and explain the configuration
-          token        Make access tokens
+          token        Make, list and revoke access tokens
+          audit        Check the audit log
           completions  Print completions for a shell
           help         Print this message or the help of the given subcommand(s)
 
@@ -70,7 +71,8 @@ fn help_of_token_create() {
 fn every_command_explains_itself() {
     let commands = "serve;dev;task submit;task get;task list;task watch;task cancel;task retry;\
         task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
-        config validate;config show;config keys;token create;completions";
+        config validate;config show;config keys;token create;token list;token revoke;\
+        audit verify;completions";
     for command in commands.split(';') {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let said = no(&args);

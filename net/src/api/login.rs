@@ -7,13 +7,16 @@
 //! ```
 
 use crate::body::OutBody;
+use crate::authorise::{bearer, identify};
 use crate::browser::{Browsers, LOGIN_COOKIE, SESSION_COOKIE, is_ours, random};
 use crate::core::Core;
 use crate::extract::Request;
+use crate::gate::Asking;
 use crate::oidc::Provider;
 use crate::problem::{Code, Problem};
 use crate::render::json;
 use crate::route::{Outcome, Response};
+use crate::stats::Violation;
 use crate::time;
 use hyper::StatusCode;
 use hyper::header::{
@@ -63,10 +66,10 @@ pub(super) async fn callback(request: Request) -> Outcome {
     let state = query.take("state").unwrap_or_default();
     let cookie = browsers.secret(headers, LOGIN_COOKIE);
     let login = browsers.logins().answer(&state, cookie.as_ref(), now_s);
-    let login = login.map_err(mismatch)?;
+    let login = login.map_err(|why| mismatch(&request, why))?;
     let metadata = provider.metadata().await.map_err(|why| unavailable(&why))?;
     let named = query.take("iss");
-    check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself).map_err(mismatch)?;
+    check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself).map_err(|why| mismatch(&request, why))?;
     if let Some(error) = query.take("error") {
         tracing::info!(target: "auth", error, "the issuer refused a login");
         return Err(Problem::new(Code::Unauthenticated, "the issuer refused the login"));
@@ -141,9 +144,18 @@ pub(super) async fn me(request: Request) -> Outcome {
             body["csrf_token"] = secret.csrf().into();
             body
         }
-        None => shown(&crate::authorise::identify(&request.core, headers).await?, "bearer"),
+        None => shown(&by_token(&request).await?, "bearer"),
     };
     Ok(no_store(json(StatusCode::OK, body.to_string().into_bytes())))
+}
+
+/// The principal of a request's token.
+async fn by_token(request: &Request) -> Result<Principal, Problem> {
+    let (core, head) = (&request.core, &request.parts);
+    let asking = Asking::of(head, request.peer);
+    core.gate.proof(&core.stats, asking, || bearer(&head.headers))?;
+    let proven = identify(core, &head.headers).await;
+    proven.map_err(|why| core.gate.refused(&core.stats, asking, "bearer", why))
 }
 
 /// An instant in s since 1970 as text.
@@ -237,8 +249,11 @@ fn set_cookie(
     }
 }
 
-fn mismatch(why: Mismatch) -> Problem {
-    tracing::warn!(target: "auth", %why, "a login came back wrong");
+fn mismatch(request: &Request, why: Mismatch) -> Problem {
+    tracing::warn!(target: "auth", %why, from = %request.peer, "a login came back wrong");
+    let (core, stats) = (&request.core, &request.core.stats);
+    stats.security.violated(Violation::ForgedLogin);
+    core.gate.failed(stats, request.peer);
     Problem::new(Code::BadRequest, format!("{why}: begin at /auth/login again"))
 }
 

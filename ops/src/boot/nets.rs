@@ -12,11 +12,14 @@ use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
+use no_net::audit::AuditLink;
 use no_net::browser::Browsers;
 use no_net::core::Verify;
+use no_net::gate::{Gate, Limits, Remembers};
 use no_net::oidc::{Issuer, Provider};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
+use no_net::route::Router;
 use no_net::server::ServerLimits;
 use no_net::stats::HttpStats;
 use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
@@ -54,6 +57,8 @@ pub(super) struct Plan {
     pub(super) partitions: u16,
     pub(super) connections_max: usize,
     pub(super) tally: Arc<AuthTally>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) audit: Option<AuditLink>,
     pub(super) store: StoreWatch,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
@@ -61,10 +66,18 @@ pub(super) struct Plan {
     pub(super) extra: Extra,
 }
 
+/// What checks who asks on one net core; nothing does when access control is off.
+#[derive(Default)]
+struct Proofs {
+    verify: Option<Verify>,
+    /// The issuer as that core deals with it.
+    provider: Option<Provider>,
+    remembers: Option<Remembers>,
+}
+
 impl Plan {
-    /// What checks tokens on one net core, and the issuer as that core deals with it.
-    fn proofs(&self) -> (Option<Verify>, Option<Provider>) {
-        let Some(keys) = self.keys.clone() else { return (None, None) };
+    fn proofs(&self) -> Proofs {
+        let Some(keys) = self.keys.clone() else { return Proofs::default() };
         let mut verifier = Verifier::new(keys).with_roles(Arc::clone(&self.roles));
         if let Some(issuer) = &self.issuer {
             verifier = verifier.with_issuer(Arc::clone(&issuer.config().rules), issuer.keyring());
@@ -74,8 +87,12 @@ impl Plan {
             .issuer
             .as_ref()
             .map(|issuer| Provider::new(Arc::clone(issuer), &self.out, Rc::clone(&verifier)));
-        let verify: Verify = Box::new(move |bearer, now_s| verifier.verify(bearer, now_s));
-        (Some(verify), provider)
+        let knows = Rc::clone(&verifier);
+        Proofs {
+            provider,
+            verify: Some(Box::new(move |bearer, now_s| verifier.verify(bearer, now_s))),
+            remembers: Some(Box::new(move |bearer, now_s| knows.remembers(bearer, now_s))),
+        }
     }
 
     fn shown(&self) -> monitor::Shown {
@@ -84,6 +101,7 @@ impl Plan {
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),
+            audit: self.audit.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }
@@ -159,7 +177,7 @@ fn run(
     let (reads, reader_link) = reads::link(plan.reader_bell.clone(), ends.door.bell.clone());
     let _ = made.send(reader_link);
     let bell = ends.door.eventfd.try_clone().map_err(failed)?;
-    let (verify, provider) = plan.proofs();
+    let Proofs { verify, provider, remembers } = plan.proofs();
     let tally = Arc::clone(&plan.tally);
     let parts = NetCoreParts {
         net,
@@ -175,16 +193,11 @@ fn run(
         provider,
         browsers: plan.browsers.clone(),
         count_proof: Box::new(move |proof| tally.count(proof)),
+        gate: Gate { limits: Arc::clone(&plan.limits), audit: plan.audit.clone(), remembers },
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);
-    health::mount(core.router(), &plan.vitals, plan.issuer.as_ref());
-    if plan.is_prometheus_on {
-        monitor::mount(core.router(), plan.shown());
-    }
-    if plan.extra == Extra::Demo {
-        demo::mount(core.router());
-    }
+    mount(plan, core.router());
     let (shards, deltas) = (core.shards(), core.deltas());
     let ports = Ports {
         reads,
@@ -198,3 +211,19 @@ fn run(
     let served = core.run(listener, limits, Box::new(Outside(outbound)));
     runtime.block_on(local.run_until(served)).map_err(failed)
 }
+
+/// Adds the routes that are not the API's.
+fn mount(plan: &Plan, router: &mut Router) {
+    let (issuer, audit) = (plan.issuer.clone(), plan.audit.clone());
+    health::mount(router, &plan.vitals, health::Others { issuer, audit });
+    if plan.is_prometheus_on {
+        monitor::mount(router, plan.shown());
+    }
+    if plan.extra == Extra::Demo {
+        demo::mount(router);
+    }
+}
+
+#[cfg(test)]
+#[path = "nets/tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! A running node: what was started, the watch over it, and the reasons to stop.
 
+use super::guards::Guards;
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::config::oauth::OAuth;
@@ -65,11 +66,11 @@ impl Node {
         let engine = &config.engine;
         let clock = SystemClock::start();
         let mut store = store::open(config)?;
-        let keys = keys(config, &clock)?;
+        let (keys, guards) = keys(config, &clock)?;
         let issuer = issuer(config)?.filter(|_| keys.is_some());
         let browsers = config.oauth.as_ref().filter(|_| issuer.is_some());
         let browsers = browsers.and_then(OAuth::browser_config).map(Browsers::new).map(Arc::new);
-        let out = outbound(config)?;
+        let out = outbound(config)?.with_audit(guards.audit.clone());
         let registry = registry(config, &store)?;
         let seed = seed(&clock);
         let (shard_ends, net_ends) =
@@ -101,6 +102,8 @@ impl Node {
             partitions: engine.partitions,
             connections_max: config.service.connections_max,
             tally: Arc::default(),
+            limits: Arc::clone(&guards.limits),
+            audit: guards.audit.clone(),
             store: store.watch(),
             is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,
@@ -111,7 +114,7 @@ impl Node {
         let Nets { threads: nets, reader_links } = nets;
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
         let checkpoints = store.checkpoints().map_err(store::refused)?;
-        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store };
+        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store, guards };
         let watch = Watch::new()?;
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
@@ -128,15 +131,16 @@ impl Node {
     }
 }
 
-fn keys(config: &Config, clock: &SystemClock) -> Result<Option<KeySet>> {
+fn keys(config: &Config, clock: &SystemClock) -> Result<(Option<KeySet>, Guards)> {
     let data_dir = &config.engine.data_dir;
     let key = LocalKey::open_or_create(data_dir)?;
     key.ensure_admin_token(data_dir, clock.now().wall.0 / 1_000)?;
+    let guards = Guards::start(config)?;
     if !config.security.is_rbac_on {
         tracing::warn!(target: "rbac", "access control is off: anybody who reaches nO may do all");
-        return Ok(None);
+        return Ok((None, guards));
     }
-    Ok(Some(key.key_set()))
+    Ok((Some(key.key_set().without(guards.ledger.revoked())), guards))
 }
 
 /// The issuer of tokens, with our client's secret read.

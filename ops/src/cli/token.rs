@@ -1,11 +1,14 @@
-//! `no token`: access tokens, signed by the key in the data folder.
+//! `no token`: access tokens, signed by the key in the data folder and noted in its ledger.
+
+mod issued;
 
 use super::Console;
 use super::options::data_dir;
+use crate::audit;
 use crate::config::{self, raw::duration_ms};
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
-use no_auth::{Grant, LocalKey};
+use no_auth::{Grant, Ledger, LocalKey};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +18,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) enum Token {
     /// Make a token
     Create(Create),
+    /// Show the tokens that were made, never the tokens themselves
+    List(issued::List),
+    /// End a token before its time
+    Revoke(issued::Revoke),
 }
 
 /// Options of `no token create`.
@@ -59,8 +66,12 @@ fn ttl_s(text: &str) -> std::result::Result<u64, String> {
 impl Token {
     /// Runs it.
     pub(crate) fn run(self, console: &mut Console) -> Result<()> {
-        let Token::Create(create) = self;
-        create.run(console)
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        match self {
+            Token::Create(create) => create.run(console, now_s),
+            Token::List(list) => list.run(console, now_s),
+            Token::Revoke(revoke) => revoke.run(console, now_s),
+        }
     }
 }
 
@@ -82,24 +93,27 @@ impl Create {
         Ok(())
     }
 
-    fn run(self, console: &mut Console) -> Result<()> {
+    fn run(self, console: &mut Console, now_s: u64) -> Result<()> {
         self.check_role()?;
-        let key = LocalKey::open(&data_dir(self.data_dir.as_deref()))?;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let data_dir = data_dir(self.data_dir.as_deref());
+        let key = LocalKey::open(&data_dir)?;
         let subject = self.subject.as_deref().unwrap_or(&self.role);
         let grant =
             Grant::of_role(&self.role).tenant(&self.tenant).subject(subject).ttl_s(self.ttl);
-        let token = key.create(&grant, now_s).map_err(|error| match error {
+        let (token, issued) = key.issue(&grant, now_s).map_err(|error| match error {
             no_auth::Error::Grant(problem) => Error::Usage(problem.to_owned()),
             other => other.into(),
         })?;
+        let reason = format!("{} for {subject}, tenant {}", issued.role, issued.tenant);
+        audit::keep_command(&data_dir, "token.create", &issued.id, reason)?;
+        Ledger::of(&data_dir).issued(&issued)?;
         if !self.json {
             return console.print(&token);
         }
-        let ends_s = i64::try_from(now_s.saturating_add(self.ttl)).unwrap_or(i64::MAX);
-        let expires_at = jiff::Timestamp::from_second(ends_s).map(|at| at.to_string()).ok();
+        let expires_at = issued::time_of(issued.expires_at);
         console.print_json(&json!({
             "token": token,
+            "id": issued.id,
             "role": self.role,
             "tenant": self.tenant,
             "subject": subject,

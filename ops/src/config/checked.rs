@@ -1,6 +1,10 @@
 //! The configuration that was accepted: typed, complete, and sound as a whole. What starts nO reads
 //! this and nothing else.
 
+mod guarding;
+
+pub use guarding::Guarding;
+
 use super::fault::Fault;
 use super::oauth::{self, OAuth};
 use super::raw::{Raw, parts};
@@ -110,6 +114,8 @@ pub struct Security {
     pub is_metrics_open: bool,
     /// Private hosts, host:port or CIDR that tools and callbacks may reach.
     pub outbound_allow: Vec<String>,
+    /// Limits, proxies and the audit log.
+    pub guarding: Guarding,
 }
 
 /// What others see of nO.
@@ -152,7 +158,7 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
     let config = Config {
         service: service(&mut raw),
         engine: engine(&raw, cores),
-        security: security(&raw),
+        security: security(&mut raw),
         oauth: oauth::oauth(&mut raw),
         roles: oauth::roles(&mut raw),
         monitoring: Monitoring {
@@ -214,11 +220,12 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
     }
 }
 
-fn security(raw: &Raw) -> Security {
+fn security(raw: &mut Raw) -> Security {
     Security {
         is_rbac_on: flag(raw, "security.rbac.enabled"),
         is_metrics_open: flag(raw, "security.metricsOpen"),
         outbound_allow: texts(raw, "security.outbound.allow"),
+        guarding: guarding::guarding(raw),
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Key {
     pub about: &'static str,
 }
 
+/// Of a limit: a second, or at once.
+const RATE: Kind = Whole(1, 1_000_000);
 /// Days in ms.
 const DAY_MS: u64 = 86_400_000;
 
@@ -301,13 +303,54 @@ pub const KEYS: &[Key] = &[
         &["NO_RBAC_ENABLED"],
         "ask for a token and check its roles; false on loopback only",
     ),
-    refused(
+    works(
         "security.rateLimit.enabled",
         Flag,
         "false",
         &["NO_RATE_LIMIT_ENABLED"],
-        "limit requests per principal and address",
+        "limit requests per principal and address; refused proofs are limited always",
     ),
+    works("security.rateLimit.perPrincipal.perSecond", RATE, "1000", &[], "requests on average"),
+    works("security.rateLimit.perPrincipal.burst", RATE, "2000", &[], "requests after a rest"),
+    works(
+        "security.rateLimit.perAddress.perSecond",
+        RATE,
+        "2000",
+        &[],
+        "requests on average, before it is known who asks; IPv6 counts by /64",
+    ),
+    works("security.rateLimit.perAddress.burst", RATE, "4000", &[], "requests after a rest"),
+    works(
+        "security.rateLimit.failures.perSecond",
+        RATE,
+        "1",
+        &[],
+        "refused proofs of one address, on average; past them 429",
+    ),
+    works("security.rateLimit.failures.burst", RATE, "50", &[], "refused proofs after a rest"),
+    works(
+        "security.trustedProxies",
+        Texts,
+        "[]",
+        &[],
+        "addresses or CIDR of proxies whose word about the client's address counts",
+    ),
+    works(
+        "security.forwardedHeader",
+        OneOf(&["x-forwarded-for", "forwarded"]),
+        "\"x-forwarded-for\"",
+        &[],
+        "the header in which they say it; the other one is not read",
+    ),
+    works("security.audit.enabled", Flag, "true", &[], "keep an audit log in the data folder"),
+    works(
+        "security.audit.maxBytes",
+        Whole(65_536, 1 << 32),
+        "67108864",
+        &[],
+        "bytes of one of its files, then a new one begins",
+    ),
+    works("security.audit.files", Whole(1, 512), "16", &[], "files kept, the current among them"),
     works(
         "security.session.idle",
         Duration(30 * DAY_MS),

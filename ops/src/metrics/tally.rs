@@ -1,6 +1,6 @@
 //! Counts what proofs of identity come to, for all net cores.
 
-use super::inputs::AuthCounts;
+use super::security::AuthCounts;
 use no_auth::Denied;
 use no_auth::error::DENIED;
 use std::sync::atomic::{AtomicU64, Ordering};
