@@ -18,6 +18,7 @@ pub mod core;
 pub mod cost;
 pub mod deltas;
 pub mod extract;
+pub mod headers;
 pub mod json;
 mod net_core;
 pub mod opaque;
@@ -35,6 +36,7 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod tls;
 pub mod wire;
 
 pub use agents::Registry;

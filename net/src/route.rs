@@ -8,14 +8,15 @@ use crate::cost::Layer;
 use crate::extract::Request;
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
-use hyper::http::request::Parts;
+use crate::tls::Proven;
 use hyper::Method;
+use hyper::http::request::Parts;
 use no_auth::Permission;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A response of ours.
 pub type Response = hyper::Response<OutBody>;
@@ -53,6 +54,7 @@ pub struct Router {
     paths: matchit::Router<usize>,
     by_path: Vec<Path>,
     patterns: Vec<String>,
+    certified: Option<&'static str>,
 }
 
 /// Makes a handler of an async function.
@@ -68,7 +70,13 @@ impl Router {
     /// A table without routes.
     #[must_use]
     pub fn new(core: Rc<Core>) -> Router {
-        Router { core, paths: matchit::Router::new(), by_path: Vec::new(), patterns: Vec::new() }
+        Router {
+            core,
+            paths: matchit::Router::new(),
+            by_path: Vec::new(),
+            patterns: Vec::new(),
+            certified: None,
+        }
     }
 
     /// Adds a route. `pattern` is matchit's: `/v1/tasks/{id}`, `/console/{*rest}`.
@@ -90,6 +98,11 @@ impl Router {
         assert!(path.routes.iter().all(|route| route.method != method), "{method} {pattern} twice");
         let stats = self.core.stats.route(method.as_str(), pattern);
         path.routes.push(Route { method, access, handler, stats });
+    }
+
+    /// From now on, routes below `prefix` need a client certificate beside the token.
+    pub fn need_certificate(&mut self, prefix: &'static str) {
+        self.certified = Some(prefix);
     }
 
     /// The core that the handlers work with.
@@ -118,6 +131,13 @@ impl Router {
         response
     }
 
+    /// Answers a request that no route may see.
+    pub fn refuse(&self, problem: &Problem, path: &str) -> Response {
+        let response = problem.response(path);
+        self.core.stats.unmatched().record(response.status().as_u16(), Duration::ZERO);
+        response
+    }
+
     async fn call(
         &self,
         route: &Route,
@@ -134,6 +154,12 @@ impl Router {
                 Some(self.core.costs.part(Layer::Auth, checked)?)
             }
         };
+        if let Some(prefix) = self.certified
+            && route.stats.pattern.starts_with(prefix)
+            && parts.extensions.get::<Proven>().is_none()
+        {
+            return Err(Problem::new(Code::Forbidden, "a client certificate is needed here"));
+        }
         let core = Rc::clone(&self.core);
         (route.handler)(Request { core, parts, params, principal, body, peer }).await
     }
