@@ -4,6 +4,7 @@
 use crate::body::InBody;
 use crate::core::Core;
 use crate::problem::{Code, Problem};
+use crate::tls::Proven;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
@@ -47,6 +48,12 @@ impl Request {
             Some(principal) => Arc::clone(&principal.tenant),
             None => Principal::unchecked().tenant,
         }
+    }
+
+    /// Whether who asks proved a client certificate of an authority that we trust.
+    #[must_use]
+    pub fn has_client_certificate(&self) -> bool {
+        self.parts.extensions.get::<Proven>().is_some()
     }
 
     /// The first path parameter.

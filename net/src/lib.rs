@@ -23,6 +23,7 @@ pub mod cost;
 pub mod deltas;
 pub mod extract;
 pub mod gate;
+pub mod headers;
 pub mod json;
 mod net_core;
 pub mod oidc;
@@ -42,6 +43,7 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod tls;
 pub mod wire;
 
 pub use agents::Registry;

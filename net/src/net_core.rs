@@ -14,7 +14,7 @@ use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
 use crate::reads::Reads;
 use crate::route::Router;
-use crate::server::{ServerLimits, serve};
+use crate::server::{Door, ServerLimits, serve};
 use crate::shards::{Lanes, Shards};
 use crate::stats::HttpStats;
 use no_engine::command::{Command, Intake};
@@ -26,7 +26,6 @@ use no_engine::rng::Rng;
 use no_engine::shard::Pulse;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -200,7 +199,7 @@ impl NetCore {
     /// When the reactor does not take the listener or the eventfd.
     pub async fn run(
         self,
-        listener: TcpListener,
+        door: impl Into<Door>,
         limits: ServerLimits,
         outside: Box<dyn Outside>,
     ) -> io::Result<()> {
@@ -218,7 +217,7 @@ impl NetCore {
         let phase = self.ordered.phase.clone();
         let ringing = core.costs.always(Layer::Ring, core.shards.ring_always());
         tokio::select! {
-            served = serve(listener, Rc::new(self.router), limits, phase) => served,
+            served = serve(door, Rc::new(self.router), limits, phase) => served,
             pumped = pump.run() => pumped,
             () = ringing => Ok(()),
             () = keep_issuer_fresh(&core, self.net) => Ok(()),
@@ -265,6 +264,7 @@ mod tests {
     use no_engine::ring::{Sender, ring};
     use no_engine::task::State;
     use rustix::event::{EventfdFlags, eventfd};
+    use std::net::TcpListener;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Ends every task at once, until the net core is gone.
@@ -321,7 +321,8 @@ mod tests {
             let mut socket = tokio::net::TcpStream::connect(addr).await.expect("connects");
             let body = r#"{"agent":"echo","input":1}"#;
             let len = body.len();
-            let head = format!("POST /v1/tasks HTTP/1.1\r\ncontent-length: {len}\r\n\r\n");
+            let head =
+                format!("POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n");
             let mut text = String::new();
             for _ in 0..100 {
                 socket.write_all(format!("{head}{body}").as_bytes()).await.expect("writes");

@@ -50,6 +50,8 @@ pub enum Code {
     TooLarge,
     /// Not a content type that is taken.
     UnsupportedMediaType,
+    /// An expectation that is not met.
+    ExpectationFailed,
     /// A field is wrong; the pointer says which.
     Invalid,
     /// A limit was reached; later it may do.
@@ -91,6 +93,7 @@ impl Code {
             Code::UnsupportedMediaType => {
                 (415, "unsupported_media_type", "The content type is not taken")
             }
+            Code::ExpectationFailed => (417, "expectation_failed", "The expectation is not met"),
             Code::Invalid => (422, "invalid", "A field is not valid"),
             Code::OverLimit => (429, "over_limit", "A limit was reached"),
             Code::Internal => (500, "internal", "Something went wrong"),

@@ -9,6 +9,7 @@ use crate::extract::Request;
 use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
+use crate::tls::Proven;
 use hyper::Method;
 use hyper::http::request::Parts;
 use no_auth::{Permission, Principal};
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A response of ours.
 pub type Response = hyper::Response<OutBody>;
@@ -69,6 +70,7 @@ pub struct Router {
     paths: matchit::Router<usize>,
     by_path: Vec<Path>,
     patterns: Vec<String>,
+    certified: Option<&'static str>,
 }
 
 /// Makes a handler of an async function.
@@ -84,7 +86,13 @@ impl Router {
     /// A table without routes.
     #[must_use]
     pub fn new(core: Rc<Core>) -> Router {
-        Router { core, paths: matchit::Router::new(), by_path: Vec::new(), patterns: Vec::new() }
+        Router {
+            core,
+            paths: matchit::Router::new(),
+            by_path: Vec::new(),
+            patterns: Vec::new(),
+            certified: None,
+        }
     }
 
     /// Adds a route. `pattern` is matchit's: `/v1/tasks/{id}`, `/console/{*rest}`.
@@ -115,6 +123,11 @@ impl Router {
         paths.flat_map(|(path, pattern)| {
             path.routes.iter().map(|route| (&route.method, pattern.as_str(), route.access))
         })
+    }
+
+    /// From now on, routes below `prefix` need a client certificate beside the token.
+    pub fn need_certificate(&mut self, prefix: &'static str) {
+        self.certified = Some(prefix);
     }
 
     /// The core that the handlers work with.
@@ -152,6 +165,13 @@ impl Router {
         response
     }
 
+    /// Answers a request that no route may see.
+    pub fn refuse(&self, problem: &Problem, path: &str) -> Response {
+        let response = problem.response(path);
+        self.core.stats.unmatched().record(response.status().as_u16(), Duration::ZERO);
+        response
+    }
+
     async fn call(
         &self,
         route: &Route,
@@ -167,6 +187,12 @@ impl Router {
             Some(needed) => Some(self.admit(route.limited, &parts, peer, needed, standing).await?),
             None => None,
         };
+        if let Some(prefix) = self.certified
+            && route.stats.pattern.starts_with(prefix)
+            && parts.extensions.get::<Proven>().is_none()
+        {
+            return Err(Problem::new(Code::Forbidden, "a client certificate is needed here"));
+        }
         if let (Access::Controls(needed, verb), Some(principal)) = (route.access, &principal) {
             let on = params.first().map_or("", String::as_str);
             let (method, asking) = (method_of(&self.core, &parts.headers), Asking::of(&parts, peer));

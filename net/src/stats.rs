@@ -6,7 +6,7 @@
 
 mod security;
 
-pub use security::{LIMITS, Limit, SUSPICIONS, VIOLATIONS, SecurityFigures, SecurityStats, Suspicion};
+pub use security::{LIMITS, Limit, SUSPICIONS, VIOLATIONS, SecurityFigures, SecurityStats, Suspicion, Violation};
 
 use crate::admit::{REFUSED, Refused};
 use crate::cost::CostStats;
@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Statuses that are counted by themselves; any other counts as the last, 0.
-pub const STATUSES: [u16; 24] = [
-    200, 201, 202, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500,
-    501, 502, 503, 507, 0,
+pub const STATUSES: [u16; 25] = [
+    200, 201, 202, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 417, 422, 429,
+    500, 501, 502, 503, 507, 0,
 ];
 /// Buckets of a latency: the first holds up to 32 µs, each further one twice the one before, and
 /// the last all that is longer than about 67 s.
