@@ -5,6 +5,7 @@
 //! unready: whoever it let in before goes on working.
 
 use crate::audit;
+use crate::tls::TlsHealth;
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
 use no_net::audit::AuditLink;
@@ -67,6 +68,8 @@ pub struct Others {
     pub issuer: Option<Arc<Issuer>>,
     /// The audit log.
     pub audit: Option<AuditLink>,
+    /// The certificate.
+    pub tls: Option<TlsHealth>,
 }
 
 /// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
@@ -78,6 +81,8 @@ pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, others: Others) {
         checks.extend(log.map(|log| Check { name: "audit", fault: audit::fault(log) }));
         let issuer = others.issuer.iter();
         checks.extend(issuer.map(|issuer| Check { name: "oidc", fault: issuer.fault() }));
+        let tls = others.tls.iter();
+        checks.extend(tls.map(|tls| Check { name: "tls", fault: tls.fault() }));
         let is_well = checks.iter().all(|check| check.fault.is_none());
         let (is_ready, why) = readiness(&shown);
         let is_well = is_well && is_ready;

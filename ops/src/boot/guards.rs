@@ -1,12 +1,14 @@
-//! What guards a node beside its tokens: the limits, the audit log with its thread, the watch over
-//! revoked tokens.
+//! What guards a node beside its tokens: the limits, the audit log with its thread, the watches over
+//! revoked tokens and the certificate.
 
 use crate::audit::{AuditFiles, AuditWriter};
 use crate::config::Config;
 use crate::error::Result;
+use crate::tls::{TlsHealth, TlsWatch};
 use no_auth::{Ledger, LedgerWatch};
 use no_net::audit::{self, AuditLink};
 use no_net::gate::Limits;
+use no_net::tls::TlsSource;
 use std::sync::Arc;
 
 /// Every so many looks the limits forget who is at rest: ten seconds.
@@ -17,6 +19,11 @@ pub struct Guards {
     pub(super) limits: Arc<Limits>,
     pub(super) audit: Option<AuditLink>,
     pub(super) ledger: LedgerWatch,
+    /// What net cores serve TLS with.
+    pub(super) tls: Option<TlsSource>,
+    /// How the certificate is.
+    pub(super) tls_health: Option<TlsHealth>,
+    tls_watch: Option<TlsWatch>,
     writer: Option<AuditWriter>,
     looks: u32,
     is_ledger_readable: bool,
@@ -42,15 +49,30 @@ impl Guards {
             let (link, inbox) = audit::link();
             (audit, writer) = (Some(link), Some(AuditWriter::start(files, inbox)?));
         }
-        Ok(Guards { limits, audit, ledger, writer, looks: 0, is_ledger_readable: true })
+        let (tls_watch, tls) = config.service.tls.clone().map(TlsWatch::start).transpose()?.unzip();
+        let tls_health = tls_watch.as_ref().map(TlsWatch::health);
+        let (looks, is_ledger_readable) = (0, true);
+        Ok(Guards {
+            limits,
+            audit,
+            ledger,
+            tls,
+            tls_health,
+            tls_watch,
+            writer,
+            looks,
+            is_ledger_readable,
+        })
     }
 
-    /// Looks for tokens revoked since, and tidies from time to time. Called by the watch loop.
+    /// Looks for tokens revoked since and for a new certificate, and tidies from time to time.
+    /// Called by the watch loop.
     pub fn look(&mut self) {
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(TIDY_LOOKS) {
             self.limits.tidy();
         }
+        self.tls_watch.iter_mut().for_each(TlsWatch::look);
         let looked = self.ledger.look();
         if let Err(error) = &looked
             && self.is_ledger_readable

@@ -6,6 +6,7 @@ use super::outside::Outside;
 use super::shards::{pin, spawn};
 use crate::error::{Error, Result};
 use crate::metrics::AuthTally;
+use crate::tls::TlsHealth;
 use crate::vitals::Vitals;
 use crate::{demo, health, monitor};
 use no_auth::{KeySet, Roles, Verifier};
@@ -20,8 +21,9 @@ use no_net::oidc::{Issuer, Provider};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
 use no_net::route::Router;
-use no_net::server::ServerLimits;
+use no_net::server::{Door, ServerLimits};
 use no_net::stats::HttpStats;
+use no_net::tls::TlsSource;
 use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
 use no_storage::sqlite::StoreWatch;
 use std::net::TcpListener;
@@ -59,6 +61,9 @@ pub(super) struct Plan {
     pub(super) tally: Arc<AuthTally>,
     pub(super) limits: Arc<Limits>,
     pub(super) audit: Option<AuditLink>,
+    pub(super) tls: Option<TlsSource>,
+    pub(super) tls_health: Option<TlsHealth>,
+    pub(super) needs_certificates: bool,
     pub(super) store: StoreWatch,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
@@ -208,14 +213,18 @@ fn run(
         .map_err(|error| Error::Outbound { why: error.to_string() })?;
     let limits = ServerLimits { connections_max: plan.connections_max, ..ServerLimits::default() };
     let local = LocalSet::new();
-    let served = core.run(listener, limits, Box::new(Outside(outbound)));
+    let door = Door { listener, tls: plan.tls.clone() };
+    let served = core.run(door, limits, Box::new(Outside(outbound)));
     runtime.block_on(local.run_until(served)).map_err(failed)
 }
 
 /// Adds the routes that are not the API's.
 fn mount(plan: &Plan, router: &mut Router) {
-    let (issuer, audit) = (plan.issuer.clone(), plan.audit.clone());
-    health::mount(router, &plan.vitals, health::Others { issuer, audit });
+    if plan.needs_certificates {
+        router.need_certificate("/v1/worker/");
+    }
+    let (issuer, audit, tls) = (plan.issuer.clone(), plan.audit.clone(), plan.tls_health.clone());
+    health::mount(router, &plan.vitals, health::Others { issuer, audit, tls });
     if plan.is_prometheus_on {
         monitor::mount(router, plan.shown());
     }

@@ -87,7 +87,8 @@ impl Node {
         ));
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
-        let url = format!("http://{}", super::listen::address(&listeners)?);
+        let scheme = if guards.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", super::listen::address(&listeners)?);
         let plan = nets::Plan {
             registry,
             out,
@@ -104,6 +105,9 @@ impl Node {
             tally: Arc::default(),
             limits: Arc::clone(&guards.limits),
             audit: guards.audit.clone(),
+            tls: guards.tls.clone(),
+            tls_health: guards.tls_health.clone(),
+            needs_certificates: config.service.needs_certificates(),
             store: store.watch(),
             is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,

@@ -15,6 +15,7 @@ use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use no_net::out::guard::Guard;
 use no_net::out::model::config::ModelConfig;
+use no_net::tls::{ClientCertificates, TlsFiles};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct Service {
     pub listen: SocketAddr,
     /// Name of the environment.
     pub environment: String,
+    /// What TLS is spoken with; plain HTTP is when absent.
+    pub tls: Option<TlsFiles>,
     /// Whether a proxy in front ends TLS.
     pub is_tls_terminated_upstream: bool,
     /// How long running steps may finish after SIGTERM.
@@ -188,9 +191,57 @@ fn service(raw: &mut Raw) -> Service {
     Service {
         listen: SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port),
         environment: text(raw, "service.environment"),
+        tls: tls(raw),
         is_tls_terminated_upstream: flag(raw, "service.tlsTerminatedUpstream"),
         drain_timeout: Duration::from_millis(whole(raw, "service.drainTimeout")),
         connections_max: size(raw, "service.maxConnections"),
+    }
+}
+
+impl Service {
+    /// Whether workers must show a certificate.
+    #[must_use]
+    pub fn needs_certificates(&self) -> bool {
+        let asked = self.tls.as_ref().map(|tls| tls.client_certs);
+        asked == Some(ClientCertificates::Workers)
+    }
+}
+
+fn tls(raw: &mut Raw) -> Option<TlsFiles> {
+    let file = |path: &str| Some(text(raw, path)).filter(|text| !text.is_empty());
+    let (cert, key) = (file("service.tls.certFile"), file("service.tls.keyFile"));
+    let client_ca = file("service.tls.clientCaFile");
+    let client_certs = match text(raw, "service.tls.clientCerts").as_str() {
+        "workers" => ClientCertificates::Workers,
+        "optional" => ClientCertificates::Optional,
+        _ => ClientCertificates::Off,
+    };
+    let is_asked = client_certs != ClientCertificates::Off;
+    let mut fault = |path: &str, problem: &str, hint: &str| {
+        raw.fault(&parts(path), problem, Some(hint.to_owned()));
+    };
+    if is_asked && client_ca.is_none() {
+        let hint = "name the authorities of the clients' certificates";
+        fault("service.tls.clientCaFile", "is missing", hint);
+    }
+    if is_asked && cert.is_none() {
+        let hint = "set service.tls.certFile and service.tls.keyFile";
+        fault("service.tls.clientCerts", "means nothing without TLS", hint);
+    }
+    match (cert, key) {
+        (Some(cert), Some(key)) => {
+            let client_ca = client_ca.map(PathBuf::from);
+            Some(TlsFiles { cert: cert.into(), key: key.into(), client_ca, client_certs })
+        }
+        (None, None) => None,
+        (Some(_), None) => {
+            fault("service.tls.keyFile", "is missing", "name the key of service.tls.certFile");
+            None
+        }
+        (None, Some(_)) => {
+            fault("service.tls.certFile", "is missing", "name the certificate of the key");
+            None
+        }
     }
 }
 
@@ -294,10 +345,11 @@ fn check_whole(config: &Config, raw: &mut Raw) {
     let service = &config.service;
     if !service.listen.ip().is_loopback() {
         let host = parts("service.host");
-        if !service.is_tls_terminated_upstream {
+        if !service.is_tls_terminated_upstream && service.tls.is_none() {
             let problem = format!("{} is not loopback and there is no TLS", service.listen.ip());
-            let hint = "set service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) \
-                        when a proxy ends TLS, or listen on 127.0.0.1";
+            let hint = "set service.tls.certFile and keyFile, or service.tlsTerminatedUpstream \
+                        (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on \
+                        127.0.0.1";
             raw.fault(&host, problem, Some(hint.to_owned()));
         }
         if !config.security.is_rbac_on {

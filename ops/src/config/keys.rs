@@ -112,6 +112,36 @@ pub const KEYS: &[Key] = &[
         "name of the environment, shown in status and logs",
     ),
     works(
+        "service.tls.certFile",
+        Text,
+        "",
+        &["NO_TLS_CERT_FILE"],
+        "certificate with its chain, PEM; with it nO speaks TLS 1.2 and up, HTTP/1.1 and HTTP/2; \
+         read anew when it changes",
+    ),
+    works(
+        "service.tls.keyFile",
+        Text,
+        "",
+        &["NO_TLS_KEY_FILE"],
+        "the certificate's key, PEM, readable by nO's user alone",
+    ),
+    works(
+        "service.tls.clientCaFile",
+        Text,
+        "",
+        &["NO_TLS_CLIENT_CA_FILE"],
+        "authorities whose client certificates are accepted, PEM",
+    ),
+    works(
+        "service.tls.clientCerts",
+        OneOf(&["off", "optional", "workers"]),
+        "\"off\"",
+        &["NO_TLS_CLIENT_CERTS"],
+        "workers: the worker protocol needs a client certificate beside the token; optional: one \
+         that is shown must be good",
+    ),
+    works(
         "service.tlsTerminatedUpstream",
         Flag,
         "false",

@@ -74,7 +74,7 @@ fn an_open_address_needs_tls_and_roles() {
     refused(
         r#"{"service":{"host":"0.0.0.0"},"security":{"rbac":{"enabled":false}}}"#,
         &expect![[r#"
-            c.json:1: service.host: 0.0.0.0 is not loopback and there is no TLS (set service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on 127.0.0.1)
+            c.json:1: service.host: 0.0.0.0 is not loopback and there is no TLS (set service.tls.certFile and keyFile, or service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on 127.0.0.1)
             c.json:1: security.rbac.enabled: may not be off on 0.0.0.0 (loopback only)"#]],
     );
     let open = r#"{"service":{"host":"::","tlsTerminatedUpstream":true}}"#;
