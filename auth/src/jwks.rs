@@ -211,7 +211,7 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<DecodingKey> {
     };
     let (modulus, exponent) = (trimmed(modulus), trimmed(exponent));
     let bits = modulus.len() * 8 - modulus.first()?.leading_zeros() as usize;
-    if bits < RSA_BITS_MIN || RSA_BITS_MAX < bits {
+    if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
         return None;
     }
     // 3 and up, odd, and no longer than signatures are ever checked with.

@@ -167,7 +167,7 @@ impl LocalKey {
             id: random_id()?,
             subject: grant.subject.clone(),
             tenant: grant.tenant.clone(),
-            role: grant.role.name().to_owned(),
+            role: grant.role.clone(),
             issued_at: now_s,
             expires_at: now_s.saturating_add(grant.ttl_s),
         };

@@ -156,7 +156,8 @@ impl ConnState {
         }
     }
 
-    /// Whether the bytes that came since this was asked last hold a head with a length and a coding.
+    /// Whether the bytes that came since this was asked last hold a head with a length and a
+    /// coding.
     pub(crate) fn take_doubt(&self) -> bool {
         self.heads.borrow_mut().take_doubt()
     }

@@ -314,6 +314,20 @@ impl Gate {
         method: &'static str,
         (what, needed, on): (&'static str, Permission, &str),
     ) -> Result<(), Problem> {
+        self.keep(asking, principal, method, (what, needed.name(), on)).await
+    }
+
+    /// Keeps what a principal does, and why it may, before it is done.
+    ///
+    /// # Errors
+    /// 503 when it cannot be kept.
+    pub(crate) async fn keep(
+        &self,
+        asking: Asking<'_>,
+        principal: &Principal,
+        method: &'static str,
+        (what, reason, on): (&'static str, &'static str, &str),
+    ) -> Result<(), Problem> {
         let Some(audit) = &self.audit else { return Ok(()) };
         let entry = Entry {
             who: Some(who(principal, method)),
@@ -321,7 +335,7 @@ impl Gate {
             what,
             on: Cow::Owned(if on.is_empty() { asking.path } else { on }.to_owned()),
             decision: Decision::Allowed,
-            reason: needed.name().into(),
+            reason: reason.into(),
         };
         audit.control(entry).await
     }

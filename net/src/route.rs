@@ -195,7 +195,8 @@ impl Router {
         }
         if let (Access::Controls(needed, verb), Some(principal)) = (route.access, &principal) {
             let on = params.first().map_or("", String::as_str);
-            let (method, asking) = (method_of(&self.core, &parts.headers), Asking::of(&parts, peer));
+            let (method, asking) =
+                (method_of(&self.core, &parts.headers), Asking::of(&parts, peer));
             self.core.gate.control(asking, principal, method, (verb, needed, on)).await?;
         }
         let core = Rc::clone(&self.core);

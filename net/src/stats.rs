@@ -6,7 +6,9 @@
 
 mod security;
 
-pub use security::{LIMITS, Limit, SUSPICIONS, VIOLATIONS, SecurityFigures, SecurityStats, Suspicion, Violation};
+pub use security::{
+    LIMITS, Limit, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion, VIOLATIONS, Violation,
+};
 
 use crate::admit::{REFUSED, Refused};
 use crate::cost::CostStats;

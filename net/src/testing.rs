@@ -231,7 +231,7 @@ impl World {
         tokio::task::LocalSet::new().run_until(self.drive(future)).await
     }
 
-    async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
             tokio::select! {

@@ -46,7 +46,7 @@ fn tls_is_served_and_a_new_certificate_without_a_restart() {
     let first = write(&home, "first.pem", |_| {});
     let node = home.start();
     assert!(node.url().starts_with("https://"), "{}", node.url());
-    let submit = ["task", "submit", "echo", "--input", "1", "--wait"];
+    let submit = ["task", "submit", "echo", "1", "--wait"];
     let (is_through, said) = reaches(&node, &first, &submit);
     assert!(is_through, "{said}");
     // Plain HTTP gets no answer that could be taken for one.

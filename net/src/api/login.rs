@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! browser ─ GET /auth/login ─▶ nO ─ 302 with state, nonce, challenge ─▶ browser ─▶ issuer
-//! issuer ─ 302 with code, state, iss ─▶ browser ─ GET /auth/callback ─▶ nO ─ code, verifier ─▶ issuer
+//! issuer ─ 302 with code, state, iss ─▶ browser ─ GET /auth/callback ─▶ nO
+//! nO ─ code, verifier ─▶ issuer
 //! issuer ─ ID token ─▶ nO ─ 303 with the session's cookie ─▶ browser
 //! ```
 
-use crate::body::OutBody;
 use crate::authorise::{bearer, identify};
+use crate::body::OutBody;
 use crate::browser::{Browsers, LOGIN_COOKIE, SESSION_COOKIE, is_ours, random};
 use crate::core::Core;
 use crate::extract::Request;
@@ -69,7 +70,8 @@ pub(super) async fn callback(request: Request) -> Outcome {
     let login = login.map_err(|why| mismatch(&request, why))?;
     let metadata = provider.metadata().await.map_err(|why| unavailable(&why))?;
     let named = query.take("iss");
-    check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself).map_err(|why| mismatch(&request, why))?;
+    check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself)
+        .map_err(|why| mismatch(&request, why))?;
     if let Some(error) = query.take("error") {
         tracing::info!(target: "auth", error, "the issuer refused a login");
         return Err(Problem::new(Code::Unauthenticated, "the issuer refused the login"));
@@ -92,6 +94,7 @@ pub(super) async fn callback(request: Request) -> Outcome {
     let secret = Secret::new(random()?);
     let before = browsers.secret(headers, SESSION_COOKIE);
     let principal = provider.principal(&claims);
+    keep(&request, &principal, ("auth.login", "id_token")).await?;
     tracing::info!(target: "auth", subject = %principal.subject, "logged in");
     let (name, id_token) = (claims.name, id_token.to_owned());
     browsers.sessions().begin(&secret, before.as_ref(), principal, name, id_token, now_s);
@@ -113,6 +116,7 @@ pub(super) async fn logout(request: Request) -> Outcome {
     if !is_ours(headers, &secret) {
         return Err(Problem::new(Code::Forbidden, "X-CSRF-Token is missing or wrong"));
     }
+    keep(&request, &session.principal, ("auth.logout", "session")).await?;
     browsers.sessions().end(&secret);
     tracing::info!(target: "auth", subject = %session.principal.subject, "logged out");
     // Here it is over also while the issuer cannot be reached.
@@ -147,6 +151,16 @@ pub(super) async fn me(request: Request) -> Outcome {
         None => shown(&by_token(&request).await?, "bearer"),
     };
     Ok(no_store(json(StatusCode::OK, body.to_string().into_bytes())))
+}
+
+/// Has the audit log keep a login or a logout before it takes place.
+async fn keep(
+    request: &Request,
+    principal: &Principal,
+    (what, reason): (&'static str, &'static str),
+) -> Result<(), Problem> {
+    let asking = Asking::of(&request.parts, request.peer);
+    request.core.gate.keep(asking, principal, "session", (what, reason, "")).await
 }
 
 /// The principal of a request's token.

@@ -82,7 +82,8 @@ impl Shared {
         let (fetched, fresh) = match fetched {
             Ok((fetched, fresh)) => {
                 let (keys, fresh_s) = (fetched.1.len(), fresh.as_secs());
-                tracing::info!(target: "auth", %issuer, keys, fresh_s, "the issuer's keys are fetched");
+                let so = "the issuer's keys are fetched";
+                tracing::info!(target: "auth", %issuer, keys, fresh_s, so);
                 (Ok(fetched), Some(fresh))
             }
             Err(error) => {

@@ -266,4 +266,4 @@ async fn run(shared: &Shared, call: &Call, sent: &Sent) -> Result<Outcome, CallE
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

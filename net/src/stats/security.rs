@@ -2,8 +2,8 @@
 //! attack. One writer, as all figures of a net core.
 
 use super::add;
-use no_auth::role::PERMISSIONS;
 use no_auth::Permission;
+use no_auth::role::PERMISSIONS;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What limited.

@@ -1,5 +1,5 @@
-//! What guards a node beside its tokens: the limits, the audit log with its thread, the watches over
-//! revoked tokens and the certificate.
+//! What guards a node beside its tokens: the limits, the audit log with its thread, the watches
+//! over revoked tokens and the certificate.
 
 use crate::audit::{AuditFiles, AuditWriter};
 use crate::config::Config;

@@ -6,7 +6,7 @@ use no_auth::error::DENIED;
 use no_auth::role::PERMISSIONS;
 use no_auth::{Denied, Permission};
 use no_net::audit;
-use no_net::stats::{LIMITS, SUSPICIONS, VIOLATIONS, SecurityFigures};
+use no_net::stats::{self, LIMITS, SUSPICIONS, SecurityFigures};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,8 +25,8 @@ pub struct AuthCounts {
     pub limited: [u64; LIMITS.len()],
     /// Signs of an attack, in the order of [`SUSPICIONS`].
     pub suspicious: [u64; SUSPICIONS.len()],
-    /// Attempts that no honest client makes, in the order of [`VIOLATIONS`].
-    pub violations: [u64; VIOLATIONS.len()],
+    /// Attempts that no honest client makes, in the order of [`stats::VIOLATIONS`].
+    pub violations: [u64; stats::VIOLATIONS.len()],
     /// What the audit log did.
     pub audit: AuditLines,
 }
@@ -128,7 +128,7 @@ pub(super) const VIOLATIONS: Family = counter(
         out.count(&["outbound"], now.auth.outbound_refused);
         out.count(&["forged_token"], forged.iter().sum());
         out.count(&["revoked_token"], now.auth.denied(Denied::Revoked));
-        for (violation, count) in VIOLATIONS.iter().zip(now.auth.violations) {
+        for (violation, count) in stats::VIOLATIONS.iter().zip(now.auth.violations) {
             out.count(&[violation.name()], count);
         }
     },

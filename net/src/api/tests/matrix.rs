@@ -57,11 +57,20 @@ const ROWS: &[Row] = &[
         r#"{"lease":"junk","retryable":true,"error":{"code":"x","message":"y"}}"#,
         (422, 422),
     ),
+    // There is no issuer here.
+    row("GET", "/auth/login", "", (404, 404)),
+    row("POST", "/auth/login", "", (404, 404)),
+    row("GET", "/auth/callback", "", (404, 404)),
+    row("POST", "/auth/logout", "", (404, 404)),
+    row("GET", "/auth/me", "", (200, 200)),
 ];
 
 /// Routes that change something and are no control calls: work and reports on it, whose history
 /// the tasks keep themselves.
-const UNKEPT: [(&str, &str); 7] = [
+const UNKEPT: [(&str, &str); 9] = [
+    // They keep lines of their own once they know whom.
+    ("POST", "/auth/login"),
+    ("POST", "/auth/logout"),
     ("POST", "/v1/tasks"),
     ("POST", "/v1/tasks/batch"),
     ("POST", "/v1/worker/lease"),
@@ -92,9 +101,11 @@ fn askers() -> Vec<Asker> {
 
 fn expected(row: &Row, access: Access, asker: &Asker) -> u16 {
     match (access.permission(), asker.proven) {
+        // Open, and asks for a proof all the same.
+        (None, None) if row.pattern == "/auth/me" => 401,
         (None, _) => row.own,
         (Some(_), None) => 401,
-        (Some(permission), Some((role, _))) if !role.may(permission) => 403,
+        (Some(permission), Some((role, _))) if !role.permissions().has(permission) => 403,
         (Some(_), Some((_, "t"))) => row.own,
         (Some(_), Some(_)) => row.other,
     }

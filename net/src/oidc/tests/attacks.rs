@@ -2,10 +2,13 @@
 //! and each for the reason that it should.
 
 use super::issuer::{CLIENT, ISSUER, TestKey, claims, id_claims, key_set, with};
+use crate::gate::{Gate, Limits, Rates};
+use crate::proxies::Proxies;
 use crate::testing::{Proofs, World};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use no_auth::limit::Rate;
 use no_auth::{Denied, Grant, IssuerKeys, IssuerRules, Keyring, LocalKey, Role, Roles, Verifier};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -48,6 +51,12 @@ fn rules(token_types: &[&str]) -> IssuerRules {
     }
 }
 
+/// A gate that slows nobody down: an attacker here comes from one address.
+fn unlimited() -> Gate {
+    let rates = Rates { asks: None, failures: Rate::new(1_000_000, 1_000_000) };
+    Gate { limits: Arc::new(Limits::new(rates, Proxies::default())), ..Gate::default() }
+}
+
 impl Range {
     fn new(token_types: &[&str]) -> Range {
         let rsa = TestKey::new("rsa", Algorithm::RS256);
@@ -70,6 +79,8 @@ impl Range {
             verify: Box::new(move |bearer, now_s| verifier.verify(bearer, now_s)),
             provider: None,
             count_proof: Box::new(move |proof| counted.borrow_mut().push(proof)),
+            gate: unlimited(),
+            ..Proofs::default()
         });
         let now_s = crate::time::wall().0 / 1_000;
         let evil = TestKey::new("evil", Algorithm::RS256);
