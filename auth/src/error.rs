@@ -40,10 +40,25 @@ pub enum Denied {
     /// Carries no subject, no tenant, or a role that does not exist.
     #[error("claims not accepted")]
     Claims,
+    /// A token of another type than those that are taken, such as an ID token.
+    #[error("not an access token")]
+    TokenType,
+    /// No JWT: only the issuer can say what it is.
+    #[error("not a JWT")]
+    Opaque,
+    /// The issuer says that it is not, or no longer, valid.
+    #[error("not active, says the issuer")]
+    Inactive,
+    /// The issuer's keys or its word are needed, and it does not answer.
+    #[error("the issuer is not available")]
+    IssuerUnavailable,
+    /// It was revoked.
+    #[error("revoked")]
+    Revoked,
 }
 
 /// All reasons, so that a metric can show each from the start.
-pub const DENIED: [Denied; 11] = [
+pub const DENIED: [Denied; 16] = [
     Denied::Missing,
     Denied::TooLong,
     Denied::Malformed,
@@ -55,6 +70,11 @@ pub const DENIED: [Denied; 11] = [
     Denied::Expired,
     Denied::NotYet,
     Denied::Claims,
+    Denied::TokenType,
+    Denied::Opaque,
+    Denied::Inactive,
+    Denied::IssuerUnavailable,
+    Denied::Revoked,
 ];
 
 impl Denied {
@@ -73,7 +93,18 @@ impl Denied {
             Denied::Expired => "expired",
             Denied::NotYet => "not_yet",
             Denied::Claims => "claims",
+            Denied::TokenType => "token_type",
+            Denied::Opaque => "opaque",
+            Denied::Inactive => "inactive",
+            Denied::IssuerUnavailable => "issuer_unavailable",
+            Denied::Revoked => "revoked",
         }
+    }
+
+    /// Whether the issuer may know better: it has newer keys, or knows a token that is no JWT.
+    #[must_use]
+    pub fn asks_issuer(self) -> bool {
+        matches!(self, Denied::KeyUnknown | Denied::Opaque | Denied::IssuerUnavailable)
     }
 }
 

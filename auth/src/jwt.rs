@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header {"alg":"EdDSA","typ":"JWT","kid":"<16 hex digits of the public key's BLAKE3>"}
-//! claims {"iss":"no","aud":"no","sub":…,"roles":[…],"tenant":…,"iat":s,"nbf":s,"exp":s}
+//! claims {"iss":"no","aud":"no","sub":…,"roles":[…],"tenant":…,"iat":s,"nbf":s,"exp":s,"jti":…}
 //! ```
 //!
 //! Read strictly: a member that we never write (`jwk`, `jku`, `crit`, …), a duplicate one, another
@@ -53,6 +53,17 @@ pub struct Claims {
     pub nbf: u64,
     /// Ends at, in s since 1970; not valid in that second any more.
     pub exp: u64,
+    /// Its id; tokens made before there were ids have none, see [`id_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+}
+
+/// The id by which a token is revoked: its `jti`, or for one without the first 20 hex digits of its
+/// BLAKE3, by which it cannot be told.
+#[must_use]
+pub fn id_of(token: &str, claims: &Claims) -> String {
+    let of_bytes = || blake3::hash(token.as_bytes()).to_hex()[..20].to_owned();
+    claims.jti.clone().unwrap_or_else(of_bytes)
 }
 
 /// Signs the claims.

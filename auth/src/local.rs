@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::jwt::{self, Claims};
+use crate::ledger::{Issued, Ledger};
 use crate::principal::TENANT_DEFAULT;
 use crate::role::Role;
 use crate::verifier::{KeySet, Verifier};
@@ -40,7 +41,7 @@ const PEM_TAIL: &str = "-----END PRIVATE KEY-----";
 pub struct Grant {
     subject: String,
     tenant: String,
-    role: Role,
+    role: String,
     ttl_s: u64,
 }
 
@@ -48,8 +49,15 @@ impl Grant {
     /// One role for an hour, subject the role's name, the default tenant.
     #[must_use]
     pub fn new(role: Role) -> Grant {
-        let (subject, tenant) = (role.name().to_owned(), TENANT_DEFAULT.to_owned());
-        Grant { subject, tenant, role, ttl_s: 3_600 }
+        Grant::of_role(role.name())
+    }
+
+    /// The same for a role of the configuration. Whether it exists is up to the caller: a verifier
+    /// that does not know it refuses the token.
+    #[must_use]
+    pub fn of_role(name: &str) -> Grant {
+        let (subject, tenant) = (name.to_owned(), TENANT_DEFAULT.to_owned());
+        Grant { subject, tenant, role: name.to_owned(), ttl_s: 3_600 }
     }
 
     /// Whose token it is.
@@ -124,7 +132,7 @@ impl LocalKey {
     pub fn open_or_create(data_dir: &Path) -> Result<LocalKey> {
         match LocalKey::open(data_dir) {
             Err(Error::KeyMissing { path }) => {
-                let seed = random_seed()?;
+                let seed = random_bytes()?;
                 write_secret(&path, &pem_of_seed(&seed))?;
                 LocalKey::from_seed(&seed)
             }
@@ -132,11 +140,19 @@ impl LocalKey {
         }
     }
 
-    /// Makes a token.
+    /// Makes a token that no ledger knows; for tests and for those who keep their own.
+    ///
+    /// # Errors
+    /// As [`LocalKey::issue`].
+    pub fn create(&self, grant: &Grant, now_s: u64) -> Result<String> {
+        self.issue(grant, now_s).map(|(token, _)| token)
+    }
+
+    /// Makes a token, and what a ledger is to know of it.
     ///
     /// # Errors
     /// [`Error::Grant`] for an empty or overlong name or a life that is no life.
-    pub fn create(&self, grant: &Grant, now_s: u64) -> Result<String> {
+    pub fn issue(&self, grant: &Grant, now_s: u64) -> Result<(String, Issued)> {
         let named = |name: &str| !name.is_empty() && name.len() <= 128;
         if !named(&grant.subject) {
             return Err(Error::Grant("the subject must have 1 to 128 bytes"));
@@ -147,17 +163,26 @@ impl LocalKey {
         if grant.ttl_s == 0 || TTL_S_MAX < grant.ttl_s {
             return Err(Error::Grant("a token lives for at least 1 s and at most ten years"));
         }
+        let issued = Issued {
+            id: random_id()?,
+            subject: grant.subject.clone(),
+            tenant: grant.tenant.clone(),
+            role: grant.role.clone(),
+            issued_at: now_s,
+            expires_at: now_s.saturating_add(grant.ttl_s),
+        };
         let claims = Claims {
             iss: jwt::LOCAL.to_owned(),
             aud: jwt::LOCAL.to_owned(),
             sub: grant.subject.clone(),
-            roles: vec![grant.role.name().to_owned()],
+            roles: vec![grant.role.clone()],
             tenant: grant.tenant.clone(),
             iat: now_s,
             nbf: now_s,
-            exp: now_s.saturating_add(grant.ttl_s),
+            exp: issued.expires_at,
+            jti: Some(issued.id.clone()),
         };
-        jwt::sign(&claims, &self.kid, &self.signing)
+        Ok((jwt::sign(&claims, &self.kid, &self.signing)?, issued))
     }
 
     /// The key's name in tokens.
@@ -180,20 +205,44 @@ impl LocalKey {
 
     /// Sees to it that the data folder holds a valid admin's token, and gives its path.
     ///
-    /// One that is missing, of another key, or in its last 30 days is replaced.
+    /// One that is missing, of another key, revoked, or in its last 30 days is replaced. It stands
+    /// in the ledger, also one from before there was a ledger.
     ///
     /// # Errors
     /// [`Error::FileOpen`] when others may read it, [`Error::File`] when it cannot be written.
     pub fn ensure_admin_token(&self, data_dir: &Path, now_s: u64) -> Result<PathBuf> {
         let path = data_dir.join(ADMIN_TOKEN_FILE);
-        let verifier = Verifier::new(self.key_set());
-        let is_good = |token: String| verifier.verify(token.trim(), now_s + RENEW_S).is_ok();
-        if read_secret(&path)?.is_some_and(is_good) {
+        let ledger = Ledger::of(data_dir);
+        let entries = ledger.read()?;
+        if let Some(token) = read_secret(&path)?
+            && let Some(issued) = self.issued_of(token.trim(), now_s + RENEW_S)
+            && !entries.revoked.contains(issued.id.as_str())
+        {
+            if !entries.tokens.contains_key(&issued.id) {
+                ledger.issued(&issued)?;
+            }
             return Ok(path);
         }
-        let token = self.create(&Grant::new(Role::Admin).ttl_s(ADMIN_TOKEN_S), now_s)?;
+        let grant = Grant::new(Role::Admin).ttl_s(ADMIN_TOKEN_S);
+        let (token, issued) = self.issue(&grant, now_s)?;
+        ledger.issued(&issued)?;
         write_secret(&path, &token)?;
         Ok(path)
+    }
+
+    /// What a ledger is to know of a token of this key that is good at `at_s`.
+    fn issued_of(&self, token: &str, at_s: u64) -> Option<Issued> {
+        let keys = self.key_set();
+        Verifier::new(keys.clone()).verify(token, at_s).ok()?;
+        let claims = jwt::check(token, at_s, |kid| keys.of_kid(kid)).ok()?;
+        Some(Issued {
+            id: jwt::id_of(token, &claims),
+            subject: claims.sub,
+            tenant: claims.tenant,
+            role: claims.roles.join(" "),
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+        })
     }
 
     #[cfg(test)]
@@ -236,13 +285,19 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// 32 bytes of the kernel's randomness.
-fn random_seed() -> Result<[u8; 32]> {
+/// 20 hex digits that no other token has.
+fn random_id() -> Result<String> {
+    let bytes: [u8; 10] = random_bytes()?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// So many bytes of the kernel's randomness.
+fn random_bytes<const LEN: usize>() -> Result<[u8; LEN]> {
     let path = Path::new("/dev/urandom");
     let failed = |source| Error::File { path: path.to_owned(), source };
-    let mut seed = [0; 32];
-    File::open(path).and_then(|mut file| file.read_exact(&mut seed)).map_err(failed)?;
-    Ok(seed)
+    let mut bytes = [0; LEN];
+    File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
 }
 
 fn pem_of_seed(seed: &[u8; 32]) -> String {
@@ -275,7 +330,7 @@ mod tests {
         let path = key.ensure_admin_token(data.path(), NOW_S).expect("written");
         let token = fs::read_to_string(&path).expect("there");
         let principal = Verifier::new(key.key_set()).verify(&token, NOW_S).expect("accepted");
-        assert_eq!(*principal.roles, [Role::Admin]);
+        assert_eq!(principal.permissions, Role::Admin.permissions());
         assert_eq!((mode(&path), mode(&data.path().join(KEY_FILE))), (0o600, 0o600));
 
         let again = LocalKey::open_or_create(data.path()).expect("read");
@@ -318,6 +373,28 @@ mod tests {
         assert!(key.create(&grant().tenant(&"x".repeat(129)), NOW_S).is_err());
         assert!(key.create(&grant().ttl_s(0), NOW_S).is_err());
         assert!(key.create(&grant().ttl_s(TTL_S_MAX + 1), NOW_S).is_err());
+    }
+
+    #[test]
+    fn the_admin_token_stands_in_the_ledger_and_a_revoked_one_is_replaced() {
+        let data = tempfile::tempdir().expect("folder");
+        let key = LocalKey::open_or_create(data.path()).expect("made");
+        let ledger = Ledger::of(data.path());
+        let ensure = || {
+            let path = key.ensure_admin_token(data.path(), NOW_S).expect("there");
+            let ids = ledger.read().expect("read").tokens.into_keys().collect::<Vec<_>>();
+            (fs::read_to_string(path).expect("there"), ids)
+        };
+        let (token, ids) = ensure();
+        assert_eq!(ids.len(), 1);
+        assert_eq!(ensure(), (token.clone(), ids.clone()));
+        // One from before there was a ledger is listed by what stands for its id.
+        fs::remove_file(ledger.path()).expect("removed");
+        assert_eq!(ensure(), (token.clone(), ids.clone()));
+        ledger.revoke(&ids[0], NOW_S).expect("revoked");
+        let (other, ids) = ensure();
+        assert_ne!(other, token);
+        assert_eq!(ids.len(), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who asks: where every proof of identity ends.
 
-use crate::role::{Permission, Role};
+use crate::role::{Permission, PermissionSet};
 use std::sync::Arc;
 
 /// The tenant of those who name none.
@@ -13,8 +13,8 @@ pub struct Principal {
     pub subject: Arc<str>,
     /// Whose tasks they see; another tenant's do not exist for them.
     pub tenant: Arc<str>,
-    /// Their roles; never more than there are.
-    pub roles: Arc<[Role]>,
+    /// What all their roles allow together; without a role nothing.
+    pub permissions: PermissionSet,
 }
 
 impl Principal {
@@ -24,14 +24,14 @@ impl Principal {
         Principal {
             subject: "anonymous".into(),
             tenant: TENANT_DEFAULT.into(),
-            roles: [Role::Admin].into(),
+            permissions: PermissionSet::ALL,
         }
     }
 
     /// Whether any of their roles has the permission.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
-        self.roles.iter().any(|role| role.may(permission))
+        self.permissions.has(permission)
     }
 }
 
@@ -40,13 +40,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_add_up() {
+    fn who_has_no_role_may_nothing() {
         let mut principal = Principal::unchecked();
-        principal.roles = [Role::Viewer, Role::Worker].into();
-        assert!(principal.may(Permission::TasksRead));
-        assert!(principal.may(Permission::WorkerLease));
-        assert!(!principal.may(Permission::TasksSubmit));
-        principal.roles = [].into();
-        assert!(!principal.may(Permission::TasksRead));
+        assert!(principal.may(Permission::AdminShutdown));
+        principal.permissions = PermissionSet::NONE;
+        assert!(crate::role::PERMISSIONS.into_iter().all(|permission| !principal.may(permission)));
     }
 }

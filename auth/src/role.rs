@@ -1,4 +1,5 @@
-//! Permissions, and the roles that are sets of them. One bit each, so that a check is one `and`.
+//! Permissions, sets of them, and the roles that are built in. One bit each, so that a check is one
+//! `and`. What the configuration adds stands in `roles`.
 
 /// One right.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,13 +56,67 @@ impl Permission {
     pub fn of_name(name: &str) -> Option<Permission> {
         PERMISSIONS.into_iter().find(|permission| permission.name() == name)
     }
+}
 
-    const fn bit(self) -> u8 {
-        1 << self as u8
+/// A set of permissions.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct PermissionSet(u32);
+
+impl PermissionSet {
+    /// None.
+    pub const NONE: PermissionSet = PermissionSet(0);
+    /// All, also those that a later version adds.
+    pub const ALL: PermissionSet = PermissionSet(u32::MAX);
+
+    /// The set of these.
+    #[must_use]
+    pub const fn of(permissions: &[Permission]) -> PermissionSet {
+        let (mut bits, mut i) = (0, 0);
+        while i < permissions.len() {
+            bits |= 1 << permissions[i] as u8;
+            i += 1;
+        }
+        PermissionSet(bits)
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub const fn and(self, more: PermissionSet) -> PermissionSet {
+        PermissionSet(self.0 | more.0)
+    }
+
+    /// Whether it is in the set.
+    #[must_use]
+    pub const fn has(self, permission: Permission) -> bool {
+        self.0 & 1 << permission as u8 != 0
+    }
+
+    /// Whether nothing is.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those in the set, in the order of [`PERMISSIONS`].
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        PERMISSIONS.into_iter().filter(move |permission| self.has(*permission))
     }
 }
 
-/// A named set of permissions.
+impl FromIterator<Permission> for PermissionSet {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> PermissionSet {
+        let one = |permission| PermissionSet::of(&[permission]);
+        permissions.into_iter().map(one).fold(PermissionSet::NONE, PermissionSet::and)
+    }
+}
+
+impl std::fmt::Debug for PermissionSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(Permission::name)).finish()
+    }
+}
+
+/// A named set of permissions that is always there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
     /// Sees tasks, agents and the state of the service.
@@ -76,16 +131,16 @@ pub enum Role {
     Admin,
 }
 
-/// All roles.
+/// All roles that are built in.
 pub const ROLES: [Role; 5] =
     [Role::Viewer, Role::Submitter, Role::Worker, Role::Operator, Role::Admin];
 
-const VIEWER: u8 =
-    Permission::TasksRead.bit() | Permission::AgentsRead.bit() | Permission::OpsRead.bit();
-const SUBMITTER: u8 = VIEWER | Permission::TasksSubmit.bit();
-const WORKER: u8 = Permission::WorkerLease.bit();
-const OPERATOR: u8 = SUBMITTER | Permission::TasksControl.bit() | Permission::AgentsWrite.bit();
-const ADMIN: u8 = u8::MAX;
+const VIEWER: PermissionSet =
+    PermissionSet::of(&[Permission::TasksRead, Permission::AgentsRead, Permission::OpsRead]);
+const SUBMITTER: PermissionSet = VIEWER.and(PermissionSet::of(&[Permission::TasksSubmit]));
+const WORKER: PermissionSet = PermissionSet::of(&[Permission::WorkerLease]);
+const OPERATOR: PermissionSet =
+    SUBMITTER.and(PermissionSet::of(&[Permission::TasksControl, Permission::AgentsWrite]));
 
 impl Role {
     /// The name in tokens and configuration.
@@ -106,17 +161,16 @@ impl Role {
         ROLES.into_iter().find(|role| role.name() == name)
     }
 
-    /// Whether the role has the permission.
+    /// What it may, unless the configuration says otherwise.
     #[must_use]
-    pub fn may(self, permission: Permission) -> bool {
-        let set = match self {
+    pub const fn permissions(self) -> PermissionSet {
+        match self {
             Role::Viewer => VIEWER,
             Role::Submitter => SUBMITTER,
             Role::Worker => WORKER,
             Role::Operator => OPERATOR,
-            Role::Admin => ADMIN,
-        };
-        set & permission.bit() != 0
+            Role::Admin => PermissionSet::ALL,
+        }
     }
 }
 
@@ -129,8 +183,7 @@ mod tests {
     fn the_matrix_is_as_documented() {
         let mut text = String::new();
         for role in ROLES {
-            let names: Vec<_> =
-                PERMISSIONS.into_iter().filter(|p| role.may(*p)).map(Permission::name).collect();
+            let names: Vec<_> = role.permissions().iter().map(Permission::name).collect();
             text += &format!("{}: {}\n", role.name(), names.join(" "));
         }
         expect![[r#"
@@ -153,5 +206,15 @@ mod tests {
         }
         assert_eq!(Role::of_name("Admin"), None);
         assert_eq!(Permission::of_name(""), None);
+    }
+
+    #[test]
+    fn sets_add_up() {
+        let both = VIEWER.and(WORKER);
+        assert!(both.has(Permission::TasksRead) && both.has(Permission::WorkerLease));
+        assert!(!both.has(Permission::TasksSubmit));
+        assert!(PermissionSet::NONE.is_empty() && !both.is_empty());
+        assert_eq!(both.iter().collect::<PermissionSet>(), both);
+        assert_eq!(format!("{WORKER:?}"), r#"["worker:lease"]"#);
     }
 }

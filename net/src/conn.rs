@@ -5,12 +5,10 @@
 //! coarse clock that the sweep moves; the sweep looks at all of them and orders an end. So a
 //! time-out may come one sweep late, and a request costs no timer.
 
+use crate::server::heads::Heads;
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Waker};
 use tokio::sync::Notify;
 
 /// A coarse clock, in ms since the server started; moved by the sweep.
@@ -37,6 +35,7 @@ pub struct ConnState {
     stalled_since: Cell<Option<u64>>,
     is_multiplexed: Cell<bool>,
     is_operators: Cell<bool>,
+    heads: RefCell<Heads>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     closed: Rc<Notify>,
@@ -73,10 +72,16 @@ impl ConnState {
             stalled_since: Cell::new(None),
             is_multiplexed: Cell::new(false),
             is_operators: Cell::new(false),
+            heads: RefCell::default(),
             order: Cell::new(Order::Go),
             waker: RefCell::new(None),
             closed,
         })
+    }
+
+    /// Its first head is due from now on: what went before was TLS.
+    pub fn secured(&self) {
+        self.head_since.set(Some(self.clock.get()));
     }
 
     /// It speaks HTTP/2: bytes between requests are no head.
@@ -140,11 +145,33 @@ impl ConnState {
         self.order.get()
     }
 
-    fn read_bytes(&self) {
-        let is_head = self.in_flight.get() == 0 && !self.is_multiplexed.get();
-        if is_head && self.head_since.get().is_none() {
+    /// Bytes have come.
+    pub(crate) fn read_bytes(&self, bytes: &[u8]) {
+        if self.is_multiplexed.get() {
+            return;
+        }
+        self.heads.borrow_mut().look(bytes);
+        if self.in_flight.get() == 0 && self.head_since.get().is_none() {
             self.head_since.set(Some(self.clock.get()));
         }
+    }
+
+    /// Whether the bytes that came since this was asked last hold a head with a length and a
+    /// coding.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.heads.borrow_mut().take_doubt()
+    }
+
+    /// The socket takes nothing now.
+    pub(crate) fn stalled(&self) {
+        if self.stalled_since.get().is_none() {
+            self.stalled_since.set(Some(self.clock.get()));
+        }
+    }
+
+    /// The socket has taken what there was.
+    pub(crate) fn moved(&self) {
+        self.stalled_since.set(None);
     }
 }
 
@@ -156,74 +183,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
         self.0.idle_since.set(self.0.clock.get());
-    }
-}
-
-/// A socket that tells its [`ConnState`] of reads and of stalled writes.
-#[derive(Debug)]
-pub struct Io<S> {
-    /// The socket.
-    pub socket: S,
-    /// What is told.
-    pub state: Rc<ConnState>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if before < buf.filled().len() {
-            self.state.read_bytes();
-        }
-        polled
-    }
-}
-
-impl<S> Io<S> {
-    fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
-        let stalled = &self.state.stalled_since;
-        match &polled {
-            Poll::Ready(_) => stalled.set(None),
-            Poll::Pending if stalled.get().is_none() => stalled.set(Some(self.state.clock.get())),
-            Poll::Pending => {}
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.wrote(polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        self.wrote(polled)
     }
 }
 
@@ -251,24 +210,25 @@ mod tests {
         clock.set(1_076);
         assert!(state.is_overdue(&PATIENCE), "idle");
 
-        state.read_bytes();
+        state.read_bytes(b"G");
         clock.set(1_081);
         assert!(!state.is_overdue(&PATIENCE));
         clock.set(1_082);
-        state.read_bytes();
+        state.read_bytes(b"G");
         assert!(state.is_overdue(&PATIENCE), "a head that drips in");
     }
 
     #[test]
     fn a_reader_that_takes_nothing_is_overdue_even_while_busy() {
         let clock = Coarse::default();
-        let io = Io { socket: (), state: ConnState::new(Rc::clone(&clock), Rc::default()) };
-        let _request = io.state.begin();
-        let _ = io.wrote(Poll::<()>::Pending);
+        let state = ConnState::new(Rc::clone(&clock), Rc::default());
+        let _request = state.begin();
+        state.stalled();
         clock.set(31);
-        assert!(io.state.is_overdue(&PATIENCE));
-        let _ = io.wrote(Poll::Ready(()));
-        assert!(!io.state.is_overdue(&PATIENCE));
+        state.stalled();
+        assert!(state.is_overdue(&PATIENCE));
+        state.moved();
+        assert!(!state.is_overdue(&PATIENCE));
     }
 
     #[test]

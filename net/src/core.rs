@@ -3,8 +3,11 @@
 use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::bodies::Bodies;
+use crate::browser::Browsers;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::gate::Gate;
+use crate::oidc::Provider;
 use crate::pending::{Pending, TableFull, Ticket};
 use crate::problem::{Code, Problem};
 use crate::reads::Reads;
@@ -24,6 +27,8 @@ use std::time::Duration;
 
 /// Checks a bearer token at a time in seconds since 1970.
 pub type Verify = Box<dyn Fn(&str, u64) -> Result<Principal, Denied>>;
+/// Counts what a request's proof of identity came to; once for each.
+pub type CountProof = Box<dyn Fn(Result<(), Denied>)>;
 
 /// How long an answer is waited for that rests on nothing but the disk, in ms.
 const ANSWER_MS_MAX: u64 = 30_000;
@@ -79,6 +84,14 @@ pub struct Core {
     pub phase: PhaseReceiver,
     /// Checks tokens; `None` when access control is off.
     pub verify: Option<Verify>,
+    /// The issuer of tokens that are not our own; `None` when none is configured.
+    pub provider: Option<Rc<Provider>>,
+    /// Browsers that log in or have; `None` without a client at the issuer.
+    pub browsers: Option<Arc<Browsers>>,
+    /// Counts proofs.
+    pub count_proof: CountProof,
+    /// Rate limits and the audit log.
+    pub gate: Gate,
     /// For ids only.
     pub rng: RefCell<Rng>,
 }

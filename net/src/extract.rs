@@ -4,12 +4,14 @@
 use crate::body::InBody;
 use crate::core::Core;
 use crate::problem::{Code, Problem};
+use crate::tls::Proven;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use no_auth::Principal;
 use no_engine::id::TaskId;
 use no_engine::limits::{KEY_BYTES_MAX, LIST_LEN_MAX, NAME_BYTES_MAX, WAIT_MS_MAX};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ pub struct Request {
     pub principal: Option<Principal>,
     /// The body, not yet read.
     pub body: InBody,
+    /// Whose address it counts for: the other end of the connection, or whom a trusted proxy named.
+    pub peer: IpAddr,
 }
 
 /// The kinds of bodies that are taken.
@@ -44,6 +48,12 @@ impl Request {
             Some(principal) => Arc::clone(&principal.tenant),
             None => Principal::unchecked().tenant,
         }
+    }
+
+    /// Whether who asks proved a client certificate of an authority that we trust.
+    #[must_use]
+    pub fn has_client_certificate(&self) -> bool {
+        self.parts.extensions.get::<Proven>().is_some()
     }
 
     /// The first path parameter.

@@ -4,14 +4,17 @@ use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::api;
 use crate::bodies::Bodies;
-use crate::core::{Core, Phase, PhaseReceiver, Verify};
+use crate::browser::Browsers;
+use crate::core::{Core, CountProof, Phase, PhaseReceiver, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
+use crate::gate::Gate;
+use crate::oidc::Provider;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
 use crate::reads::Reads;
 use crate::route::Router;
-use crate::server::{ServerLimits, serve};
+use crate::server::{Door, ServerLimits, serve};
 use crate::shards::{Lanes, Shards};
 use crate::stats::HttpStats;
 use no_engine::command::{Command, Intake};
@@ -23,7 +26,6 @@ use no_engine::rng::Rng;
 use no_engine::shard::Pulse;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -100,6 +102,14 @@ pub struct NetCoreParts {
     pub ordered: NetOrdered,
     /// Checks tokens; `None` when access control is off.
     pub verify: Option<Verify>,
+    /// The issuer of tokens that are not our own.
+    pub provider: Option<Provider>,
+    /// Browsers that log in or have.
+    pub browsers: Option<Arc<Browsers>>,
+    /// Counts what proofs of identity come to.
+    pub count_proof: CountProof,
+    /// Rate limits and the audit log.
+    pub gate: Gate,
     /// For ids: different on each net core and at each start.
     pub seed: u64,
 }
@@ -138,6 +148,10 @@ impl NetCore {
             intake: Cell::new(intake),
             phase: parts.ordered.phase.clone(),
             verify: parts.verify,
+            provider: parts.provider.map(Rc::new),
+            browsers: parts.browsers,
+            count_proof: parts.count_proof,
+            gate: parts.gate,
             rng: RefCell::new(Rng::new(parts.seed)),
         });
         let mut router = Router::new(core);
@@ -185,7 +199,7 @@ impl NetCore {
     /// When the reactor does not take the listener or the eventfd.
     pub async fn run(
         self,
-        listener: TcpListener,
+        door: impl Into<Door>,
         limits: ServerLimits,
         outside: Box<dyn Outside>,
     ) -> io::Result<()> {
@@ -203,11 +217,20 @@ impl NetCore {
         let phase = self.ordered.phase.clone();
         let ringing = core.costs.always(Layer::Ring, core.shards.ring_always());
         tokio::select! {
-            served = serve(listener, Rc::new(self.router), limits, phase) => served,
+            served = serve(door, Rc::new(self.router), limits, phase) => served,
             pumped = pump.run() => pumped,
             () = ringing => Ok(()),
+            () = keep_issuer_fresh(&core, self.net) => Ok(()),
             () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
         }
+    }
+}
+
+/// Has the issuer's keys fetched when they are due: by net core 0, for all.
+async fn keep_issuer_fresh(core: &Core, net: NetId) {
+    match &core.provider {
+        Some(provider) if net == NetId(0) => provider.keep_fresh().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -241,6 +264,7 @@ mod tests {
     use no_engine::ring::{Sender, ring};
     use no_engine::task::State;
     use rustix::event::{EventfdFlags, eventfd};
+    use std::net::TcpListener;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Ends every task at once, until the net core is gone.
@@ -286,6 +310,10 @@ mod tests {
             stats: Arc::default(),
             ordered,
             verify: None,
+            provider: None,
+            browsers: None,
+            count_proof: Box::new(|_| {}),
+            gate: Gate::default(),
             seed: 1,
         });
         let run = core.run(listener, ServerLimits::default(), Box::new(Nobody));
@@ -293,7 +321,8 @@ mod tests {
             let mut socket = tokio::net::TcpStream::connect(addr).await.expect("connects");
             let body = r#"{"agent":"echo","input":1}"#;
             let len = body.len();
-            let head = format!("POST /v1/tasks HTTP/1.1\r\ncontent-length: {len}\r\n\r\n");
+            let head =
+                format!("POST /v1/tasks HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n");
             let mut text = String::new();
             for _ in 0..100 {
                 socket.write_all(format!("{head}{body}").as_bytes()).await.expect("writes");

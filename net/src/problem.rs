@@ -50,6 +50,8 @@ pub enum Code {
     TooLarge,
     /// Not a content type that is taken.
     UnsupportedMediaType,
+    /// An expectation that is not met.
+    ExpectationFailed,
     /// A field is wrong; the pointer says which.
     Invalid,
     /// A limit was reached; later it may do.
@@ -64,6 +66,8 @@ pub enum Code {
     Draining,
     /// The disk is short of room.
     DiskFull,
+    /// The audit log cannot be written, and a control call needs it.
+    AuditFailed,
 }
 
 impl Code {
@@ -89,6 +93,7 @@ impl Code {
             Code::UnsupportedMediaType => {
                 (415, "unsupported_media_type", "The content type is not taken")
             }
+            Code::ExpectationFailed => (417, "expectation_failed", "The expectation is not met"),
             Code::Invalid => (422, "invalid", "A field is not valid"),
             Code::OverLimit => (429, "over_limit", "A limit was reached"),
             Code::Internal => (500, "internal", "Something went wrong"),
@@ -96,6 +101,7 @@ impl Code {
             Code::ShardHalted => (503, "shard_halted", "The journal failed"),
             Code::Draining => (503, "draining", "The node is stopping"),
             Code::DiskFull => (507, "disk_full", "The disk is short of room"),
+            Code::AuditFailed => (503, "audit_failed", "The audit log failed"),
         }
     }
 
@@ -111,7 +117,7 @@ impl Code {
         match self {
             Code::OverLimit | Code::QueueFull => Some(1),
             Code::ShardHalted | Code::Draining => Some(5),
-            Code::DiskFull => Some(30),
+            Code::DiskFull | Code::AuditFailed => Some(30),
             _ => None,
         }
     }
@@ -128,24 +134,22 @@ pub struct Problem {
     pub pointer: Option<String>,
     /// The methods of the path, for 405.
     pub allow: Option<Box<str>>,
+    /// After how many seconds it may be tried again, where that is known better than by its code.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Problem {
     /// A problem with a sentence.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, detail: detail.into(), pointer: None, allow: None }
+        let (pointer, allow, retry_after_s) = (None, None, None);
+        Problem { code, detail: detail.into(), pointer, allow, retry_after_s }
     }
 
     /// 422 for the field at `pointer`.
     #[must_use]
     pub fn invalid(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem {
-            code: Code::Invalid,
-            detail: detail.into(),
-            pointer: Some(pointer.into()),
-            allow: None,
-        }
+        Problem { pointer: Some(pointer.into()), ..Problem::new(Code::Invalid, detail) }
     }
 
     /// 500: `why` goes to the log, and nothing of it to the client.
@@ -207,7 +211,7 @@ impl Problem {
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(after_s) = self.code.retry_after_s() {
+        if let Some(after_s) = self.retry_after_s.or_else(|| self.code.retry_after_s()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(after_s));
         }
         if self.code == Code::Unauthenticated {

@@ -1,21 +1,23 @@
 //! The table of routes, and what happens to a request before and after its handler: look-up,
 //! method, token, permission; then the count, the latency and the problem body.
 
+use crate::authorise::{NotAllowed, authorise, authorise_asking, bearer, method_of};
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
 use crate::cost::Layer;
 use crate::extract::Request;
+use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
-use crate::time;
-use hyper::header::AUTHORIZATION;
+use crate::tls::Proven;
+use hyper::Method;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
 use no_auth::{Permission, Principal};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A response of ours.
 pub type Response = hyper::Response<OutBody>;
@@ -33,11 +35,26 @@ pub enum Access {
     Open,
     /// A principal with this permission.
     Needs(Permission),
+    /// A principal with this permission, for a control call: it is made only once the audit log
+    /// has kept it, under this verb.
+    Controls(Permission, &'static str),
+}
+
+impl Access {
+    /// The permission that is needed.
+    #[must_use]
+    pub fn permission(self) -> Option<Permission> {
+        match self {
+            Access::Open => None,
+            Access::Needs(permission) | Access::Controls(permission, _) => Some(permission),
+        }
+    }
 }
 
 struct Route {
     method: Method,
     access: Access,
+    limited: Limited,
     handler: Handler,
     stats: Arc<RouteStats>,
 }
@@ -53,6 +70,7 @@ pub struct Router {
     paths: matchit::Router<usize>,
     by_path: Vec<Path>,
     patterns: Vec<String>,
+    certified: Option<&'static str>,
 }
 
 /// Makes a handler of an async function.
@@ -68,7 +86,13 @@ impl Router {
     /// A table without routes.
     #[must_use]
     pub fn new(core: Rc<Core>) -> Router {
-        Router { core, paths: matchit::Router::new(), by_path: Vec::new(), patterns: Vec::new() }
+        Router {
+            core,
+            paths: matchit::Router::new(),
+            by_path: Vec::new(),
+            patterns: Vec::new(),
+            certified: None,
+        }
     }
 
     /// Adds a route. `pattern` is matchit's: `/v1/tasks/{id}`, `/console/{*rest}`.
@@ -89,7 +113,21 @@ impl Router {
         let path = &mut self.by_path[index];
         assert!(path.routes.iter().all(|route| route.method != method), "{method} {pattern} twice");
         let stats = self.core.stats.route(method.as_str(), pattern);
-        path.routes.push(Route { method, access, handler, stats });
+        let limited = Limited::of_pattern(pattern);
+        path.routes.push(Route { method, access, limited, handler, stats });
+    }
+
+    /// Method, pattern and access of all routes, in the order in which they were mounted by path.
+    pub fn routes(&self) -> impl Iterator<Item = (&Method, &str, Access)> {
+        let paths = self.by_path.iter().zip(&self.patterns);
+        paths.flat_map(|(path, pattern)| {
+            path.routes.iter().map(|route| (&route.method, pattern.as_str(), route.access))
+        })
+    }
+
+    /// From now on, routes below `prefix` need a client certificate beside the token.
+    pub fn need_certificate(&mut self, prefix: &'static str) {
+        self.certified = Some(prefix);
     }
 
     /// The core that the handlers work with.
@@ -98,23 +136,39 @@ impl Router {
         &self.core
     }
 
-    /// Answers one request. Never fails: a problem is an answer.
-    pub async fn serve(&self, parts: Parts, body: InBody) -> Response {
+    /// Answers one request of `peer`, the other end of its connection. Never fails: a problem is an
+    /// answer.
+    pub async fn serve(&self, parts: Parts, body: InBody, peer: IpAddr) -> Response {
         let begun = Instant::now();
         let _in_flight = self.core.stats.begin();
         // Shares its bytes with the request's head: no copy for a path that only a problem shows.
         let uri = parts.uri.clone();
+        let (gate, http) = (&self.core.gate, &*self.core.stats);
+        let from = gate.client(&parts.headers, peer);
+        let mut standing = Standing::default();
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
-                let outcome = self.call(route, parts, params, body).await;
+                let outcome = self.call(route, parts, params, body, from, &mut standing).await;
                 (outcome, &route.stats)
             }
-            Err(problem) => (Err(problem), self.core.stats.unmatched()),
+            Err(problem) => {
+                let passed = gate.address(http, Limited::Always, from, &mut standing);
+                (Err(passed.err().unwrap_or(problem)), http.unmatched())
+            }
         };
-        let response = outcome.unwrap_or_else(|problem| {
+        let mut response = outcome.unwrap_or_else(|problem| {
+            gate.saw(http, from, &problem);
             self.core.costs.part(Layer::Render, || problem.response(uri.path()))
         });
+        gate.show(&mut response, standing);
         stats.record(response.status().as_u16(), begun.elapsed());
+        response
+    }
+
+    /// Answers a request that no route may see.
+    pub fn refuse(&self, problem: &Problem, path: &str) -> Response {
+        let response = problem.response(path);
+        self.core.stats.unmatched().record(response.status().as_u16(), Duration::ZERO);
         response
     }
 
@@ -124,17 +178,61 @@ impl Router {
         parts: Parts,
         params: Vec<String>,
         body: InBody,
+        peer: IpAddr,
+        standing: &mut Standing,
     ) -> Outcome {
         log_trace(&parts);
-        let principal = match route.access {
-            Access::Open => None,
-            Access::Needs(permission) => {
-                let checked = || self.authorise(&parts.headers, permission);
-                Some(self.core.costs.part(Layer::Auth, checked)?)
+        self.core.gate.address(&self.core.stats, route.limited, peer, standing)?;
+        let principal = match route.access.permission() {
+            Some(needed) => Some(self.admit(route.limited, &parts, peer, needed, standing).await?),
+            None => None,
+        };
+        if let Some(prefix) = self.certified
+            && route.stats.pattern.starts_with(prefix)
+            && parts.extensions.get::<Proven>().is_none()
+        {
+            return Err(Problem::new(Code::Forbidden, "a client certificate is needed here"));
+        }
+        if let (Access::Controls(needed, verb), Some(principal)) = (route.access, &principal) {
+            let on = params.first().map_or("", String::as_str);
+            let (method, asking) =
+                (method_of(&self.core, &parts.headers), Asking::of(&parts, peer));
+            self.core.gate.control(asking, principal, method, (verb, needed, on)).await?;
+        }
+        let core = Rc::clone(&self.core);
+        (route.handler)(Request { core, parts, params, principal, body, peer }).await
+    }
+
+    /// Who asks, when they may and do not ask too often.
+    async fn admit(
+        &self,
+        limited: Limited,
+        parts: &Parts,
+        from: IpAddr,
+        needed: Permission,
+        standing: &mut Standing,
+    ) -> Result<Principal, Problem> {
+        let core = &self.core;
+        let (gate, stats, asking) = (&core.gate, &*core.stats, Asking::of(parts, from));
+        let refused =
+            |why: NotAllowed| gate.refused(stats, asking, method_of(core, &parts.headers), why);
+        let quick = || {
+            if core.verify.is_some() {
+                gate.proof(stats, asking, || bearer(&parts.headers))?;
+            }
+            authorise(core, parts, needed).map_err(refused)
+        };
+        let principal = match core.costs.part(Layer::Auth, quick)? {
+            Some(principal) => principal,
+            // Boxed, so that no other request carries the room for it.
+            None => {
+                let asked = Box::pin(authorise_asking(core, &parts.headers, needed)).await;
+                asked.map_err(refused)?
             }
         };
-        let core = Rc::clone(&self.core);
-        (route.handler)(Request { core, parts, params, principal, body }).await
+        stats.security.allowed(needed);
+        gate.principal(stats, limited, from, &principal, standing)?;
+        Ok(principal)
     }
 
     fn find(&self, method: &Method, path: &str) -> Result<(&Route, Vec<String>), Problem> {
@@ -151,30 +249,6 @@ impl Router {
         let params = params.collect::<Option<Vec<String>>>();
         Ok((route, params.ok_or_else(|| Problem::new(Code::NotFound, ""))?))
     }
-
-    fn authorise(&self, headers: &HeaderMap, needed: Permission) -> Result<Principal, Problem> {
-        let Some(verify) = &self.core.verify else { return Ok(Principal::unchecked()) };
-        let denied = |why: &'static str| Problem::new(Code::Unauthenticated, why);
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| denied("no bearer token"))?;
-        let bearer = header.to_str().ok().and_then(bearer_of);
-        let bearer = bearer.ok_or_else(|| denied("the Authorization header is no bearer token"))?;
-        let principal = verify(bearer, time::wall().0 / 1_000).map_err(|why| {
-            tracing::info!(target: "auth", %why, "a token was refused");
-            denied("the token was not accepted")
-        })?;
-        if !principal.may(needed) {
-            let (subject, permission) = (&principal.subject, needed.name());
-            tracing::info!(target: "rbac", %subject, permission, "denied");
-            return Err(Problem::new(Code::Forbidden, format!("{permission} is needed")));
-        }
-        Ok(principal)
-    }
-}
-
-/// The token of a `Bearer` header; the scheme's name is case-insensitive (RFC 9110).
-fn bearer_of(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Logs a W3C trace context, where somebody listens at that level.
@@ -213,13 +287,5 @@ mod tests {
         {
             assert_eq!(trace_of(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn bearer_headers() {
-        assert_eq!(bearer_of("Bearer abc"), Some("abc"));
-        assert_eq!(bearer_of("bearer abc"), Some("abc"));
-        assert_eq!(bearer_of("Basic abc"), None);
-        assert_eq!(bearer_of("Bearer"), None);
     }
 }

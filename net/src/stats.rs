@@ -4,6 +4,12 @@
 //! One writer, the net core; read by whoever shows them. Relaxed loads and stores on the writer's
 //! side, so that a count costs no locked instruction. Latencies fall into buckets by powers of two.
 
+mod security;
+
+pub use security::{
+    LIMITS, Limit, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion, VIOLATIONS, Violation,
+};
+
 use crate::admit::{REFUSED, Refused};
 use crate::cost::CostStats;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Statuses that are counted by themselves; any other counts as the last, 0.
-pub const STATUSES: [u16; 24] = [
-    200, 201, 202, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500,
-    501, 502, 503, 507, 0,
+pub const STATUSES: [u16; 25] = [
+    200, 201, 202, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 417, 422, 429,
+    500, 501, 502, 503, 507, 0,
 ];
 /// Buckets of a latency: the first holds up to 32 µs, each further one twice the one before, and
 /// the last all that is longer than about 67 s.
@@ -60,6 +66,8 @@ pub struct HttpStats {
     foretold_us: AtomicU64,
     /// What requests cost, by layer.
     pub cost: CostStats,
+    /// What the gate decided.
+    pub security: SecurityStats,
 }
 
 /// The upper bound of a bucket in µs, inclusive; `None` for the last, which has none.
@@ -122,6 +130,7 @@ impl Default for HttpStats {
             refused: Default::default(),
             foretold_us: AtomicU64::new(0),
             cost: CostStats::default(),
+            security: SecurityStats::default(),
         }
     }
 }

@@ -6,8 +6,11 @@ mod store;
 
 use crate::agents::Registry;
 use crate::body::InBody;
-use crate::core::{Core, Phase};
+use crate::browser::Browsers;
+use crate::core::{Core, CountProof, Phase, Verify};
+use crate::gate::Gate;
 use crate::net_core::{NetCore, NetCoreParts, NetOrders, ShardLink};
+use crate::oidc::Provider;
 use crate::pending::Pending;
 use crate::reads::{self, ReaderLink};
 use crate::route::{Response, Router};
@@ -34,6 +37,7 @@ use no_engine::time::Millis;
 use shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -115,8 +119,29 @@ pub(crate) struct World {
 /// Tokens are `tenant:role`, so that a test reads well; `bad` is refused.
 fn verify(bearer: &str, _: u64) -> Result<Principal, Denied> {
     let (tenant, role) = bearer.split_once(':').ok_or(Denied::Malformed)?;
-    let roles = [Role::of_name(role).ok_or(Denied::Claims)?].into();
-    Ok(Principal { subject: "somebody".into(), tenant: tenant.into(), roles })
+    let permissions = Role::of_name(role).ok_or(Denied::Claims)?.permissions();
+    Ok(Principal { subject: "somebody".into(), tenant: tenant.into(), permissions })
+}
+
+/// How a node checks who asks.
+pub(crate) struct Proofs {
+    pub(crate) verify: Verify,
+    pub(crate) provider: Option<Provider>,
+    pub(crate) browsers: Option<Arc<Browsers>>,
+    pub(crate) count_proof: CountProof,
+    pub(crate) gate: Gate,
+}
+
+impl Default for Proofs {
+    fn default() -> Proofs {
+        Proofs {
+            verify: Box::new(verify),
+            provider: None,
+            browsers: None,
+            count_proof: Box::new(|_| {}),
+            gate: Gate::default(),
+        }
+    }
 }
 
 pub(crate) fn registry() -> Arc<Registry> {
@@ -133,7 +158,20 @@ impl World {
         World::of(shards, RING_LEN)
     }
 
+    /// A node that checks who asks like this.
+    pub(crate) fn proving(proofs: Proofs) -> World {
+        World::made(1, RING_LEN, proofs)
+    }
+
     pub(crate) fn of(shards: u16, ring_len: usize) -> World {
+        World::made(shards, ring_len, Proofs::default())
+    }
+
+    pub(crate) fn with_gate(shards: u16, ring_len: usize, gate: Gate) -> World {
+        World::made(shards, ring_len, Proofs { gate, ..Proofs::default() })
+    }
+
+    fn made(shards: u16, ring_len: usize, proofs: Proofs) -> World {
         let store = Rc::new(RefCell::new(Store::default()));
         let (mut fakes, mut links, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         let mut pulses = Vec::new();
@@ -164,7 +202,11 @@ impl World {
             agents: registry(),
             stats: Arc::default(),
             ordered,
-            verify: Some(Box::new(verify)),
+            verify: Some(proofs.verify),
+            provider: proofs.provider,
+            browsers: proofs.browsers,
+            count_proof: proofs.count_proof,
+            gate: proofs.gate,
             seed: 7,
         });
         let (router, core) = core.into_router();
@@ -189,7 +231,7 @@ impl World {
         tokio::task::LocalSet::new().run_until(self.drive(future)).await
     }
 
-    async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
             tokio::select! {
@@ -297,7 +339,7 @@ impl World {
         }
         let bytes = (!body.is_empty()).then(|| body.to_owned().into());
         let (parts, body) = request.body(InBody::Given(bytes)).expect("a request").into_parts();
-        self.router.serve(parts, body).await
+        self.router.serve(parts, body, IpAddr::V4(Ipv4Addr::LOCALHOST)).await
     }
 }
 

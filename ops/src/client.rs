@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::sse;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{Request, Response, Uri};
@@ -60,6 +61,14 @@ impl Client {
     /// # Errors
     /// [`Error::Usage`] when the URL is none that we can call.
     pub fn new(url: &str, token: Option<String>) -> Result<Client> {
+        Client::trusting(url, token, None)
+    }
+
+    /// The same, for a certificate of the authorities in `ca_file` (PEM) alone.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] likewise, and when the file holds no certificates.
+    pub fn trusting(url: &str, token: Option<String>, ca_file: Option<&Path>) -> Result<Client> {
         let url = url.trim_end_matches('/').to_owned();
         let uri: Uri = url.parse().map_err(|_| Error::Usage(format!("{url:?} is not a URL")))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
@@ -79,7 +88,7 @@ impl Client {
             config = config.proxy(None);
         }
         if uri.scheme_str() == Some("https") {
-            config = config.tls_config(tls());
+            config = config.tls_config(tls(ca_file)?);
         }
         Ok(Client { agent: config.build().new_agent(), url, token })
     }
@@ -189,15 +198,17 @@ impl Client {
     }
 }
 
-/// TLS with the system's roots and the same cryptography as the rest of nO.
-fn tls() -> TlsConfig {
-    let roots = rustls_native_certs::load_native_certs().certs;
+/// TLS with these roots, else the system's, and the same cryptography as the rest of nO.
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
+    let named = ca_file.map(no_net::tls::certificates).transpose();
+    let named = named.map_err(|error| Error::Usage(format!("--ca-file: {error}")))?;
+    let roots = named.unwrap_or_else(|| rustls_native_certs::load_native_certs().certs);
     let roots: Vec<_> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    TlsConfig::builder()
+    Ok(TlsConfig::builder()
         .root_certs(RootCerts::from(roots))
         .unversioned_rustls_crypto_provider(provider)
-        .build()
+        .build())
 }
 
 fn usage(error: &ureq::http::Error) -> Error {

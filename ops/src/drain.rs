@@ -1,7 +1,7 @@
 //! The watch over a running node, and its end: not ready, no new work, let running steps finish,
 //! stop the parts in the reverse of the order in which they were started.
 
-use crate::boot::{NetThread, ReaderThread, ShardThreads};
+use crate::boot::{Guards, NetThread, ReaderThread, ShardThreads};
 use crate::error::{EXIT_DONE, Error, Result};
 use crate::vitals::{Stage, Vitals};
 use no_engine::command::Intake;
@@ -37,6 +37,8 @@ pub struct Parts {
     pub checkpoints: Checkpoints,
     /// The store, whose lock on the folder ends last.
     pub store: Store,
+    /// Limits, audit log, revoked tokens.
+    pub guards: Guards,
 }
 
 /// Why the node stops.
@@ -74,10 +76,10 @@ impl Watch {
     ///
     /// # Errors
     /// [`Error::Disk`] when a journal failed; a net core's error.
-    pub fn run(self, parts: Parts, timeout: Duration) -> Result<()> {
+    pub fn run(self, mut parts: Parts, timeout: Duration) -> Result<()> {
         let Watch { runtime, mut signals } = self;
         let reason = runtime.block_on(async {
-            let reason = watch(&parts, &mut signals).await;
+            let reason = watch(&mut parts, &mut signals).await;
             tracing::info!(target: "shutdown", ?reason, "draining");
             drain(&parts, &mut signals, timeout).await;
             reason
@@ -105,8 +107,8 @@ impl Signals {
     }
 }
 
-/// Looks at disk, memory and shards until something ends the node.
-async fn watch(parts: &Parts, signals: &mut Signals) -> Reason {
+/// Looks at disk, memory, tokens and shards until something ends the node.
+async fn watch(parts: &mut Parts, signals: &mut Signals) -> Reason {
     let mut tick = interval(WATCH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -114,6 +116,7 @@ async fn watch(parts: &Parts, signals: &mut Signals) -> Reason {
             () = signals.any() => return Reason::Signal,
             _ = tick.tick() => {}
         }
+        parts.guards.look();
         let is_memory_full = parts.vitals.look_at_memory();
         let intake = match parts.vitals.look_at_disk() {
             true => Intake::DiskFull,
@@ -176,6 +179,7 @@ fn stop(parts: Parts, reason: Reason) -> Result<()> {
             halted = Some(number as u16);
         }
     }
+    parts.guards.stop();
     parts.reader.stop();
     drop(parts.checkpoints);
     drop(parts.store);

@@ -40,6 +40,23 @@ pub enum Error {
         /// What is wrong and what to do, in the store's words.
         why: String,
     },
+    /// The audit log cannot be used.
+    #[error("audit log unusable: {why}")]
+    Audit {
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// No token of that id was ever made here.
+    #[error("{} knows no token {id}", path.display())]
+    TokenUnknown {
+        /// The id.
+        id: String,
+        /// The ledger.
+        path: PathBuf,
+    },
+    /// The audit log has a line that does not follow; it was shown.
+    #[error("the audit log is broken")]
+    AuditBroken,
     /// Somebody else listens there.
     #[error("{addr} is in use; choose another with --port or NO_SERVICE_PORT")]
     AddressInUse {
@@ -127,13 +144,15 @@ impl Error {
             Error::Config(_) | Error::Auth(_) | Error::Address { .. } | Error::Outbound { .. } => {
                 EXIT_CONFIG
             }
-            Error::Store { .. } => EXIT_STORE,
+            Error::Store { .. } | Error::Audit { .. } => EXIT_STORE,
             Error::AddressInUse { .. } => EXIT_ADDRESS,
             Error::Disk { .. } => EXIT_DISK,
             Error::Unreachable { .. }
             | Error::Refused { .. }
             | Error::Answer { .. }
             | Error::TaskEnded { .. }
+            | Error::AuditBroken
+            | Error::TokenUnknown { .. }
             | Error::Unhealthy
             | Error::File { .. } => EXIT_FAILED,
         }
@@ -147,6 +166,7 @@ impl Error {
             Error::Unreachable { .. } => {
                 Some("is nO running there? start it with `no dev`, or name it with --url or NO_URL")
             }
+            Error::TokenUnknown { .. } => Some("`no token list` shows all, by their ids"),
             Error::Refused { code, .. } => hint_of_code(code),
             _ => None,
         }
@@ -165,6 +185,7 @@ fn hint_of_code(code: &str) -> Option<&'static str> {
         "task_ended" => Some("an ended task stays ended; `no task retry` revives a failed one"),
         "over_limit" | "queue_full" => Some("wait a little and try again"),
         "draining" => Some("the node is shutting down; try again once it is back"),
+        "audit_failed" => Some("the log of nO says what failed; start it anew once that is mended"),
         "disk_full" => Some("make room on the disk of the data folder"),
         _ => None,
     }

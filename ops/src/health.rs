@@ -1,10 +1,15 @@
 //! The health endpoints: is it alive, is it ready, and what is wrong if not.
 //!
 //! They ask nobody: signs of life are read, not requested, so that overload or a stuck disk never
-//! makes the answer late.
+//! makes the answer late. An issuer of tokens that does not answer makes the node unwell, not
+//! unready: whoever it let in before goes on working.
 
+use crate::audit;
+use crate::tls::TlsHealth;
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
+use no_net::audit::AuditLink;
+use no_net::oidc::Issuer;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
 use serde_json::{Map, Value, json};
@@ -56,11 +61,28 @@ pub fn readiness(vitals: &Vitals) -> (bool, &'static str) {
     }
 }
 
+/// What else is looked at, where it is configured.
+#[derive(Clone, Default)]
+pub struct Others {
+    /// The issuer of tokens.
+    pub issuer: Option<Arc<Issuer>>,
+    /// The audit log.
+    pub audit: Option<AuditLink>,
+    /// The certificate.
+    pub tls: Option<TlsHealth>,
+}
+
 /// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
-pub fn mount(router: &mut Router, vitals: &Arc<Vitals>) {
+pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, others: Others) {
     let shown = Arc::clone(vitals);
     let overall = handler(move |_| {
-        let checks = checks(&shown);
+        let mut checks = checks(&shown);
+        let log = others.audit.iter();
+        checks.extend(log.map(|log| Check { name: "audit", fault: audit::fault(log) }));
+        let issuer = others.issuer.iter();
+        checks.extend(issuer.map(|issuer| Check { name: "oidc", fault: issuer.fault() }));
+        let tls = others.tls.iter();
+        checks.extend(tls.map(|tls| Check { name: "tls", fault: tls.fault() }));
         let is_well = checks.iter().all(|check| check.fault.is_none());
         let (is_ready, why) = readiness(&shown);
         let is_well = is_well && is_ready;

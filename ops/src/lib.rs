@@ -4,8 +4,9 @@
 //! `main.rs` calls [`cli::run`] and leaves with its code. `cli` has one file per command; those
 //! that talk to a running nO do so over HTTP through `client`. `config` reads and checks, `boot`
 //! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
-//! reads what the kernel says about us, `trace` sets up the logs.
+//! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log.
 
+pub mod audit;
 pub mod boot;
 pub mod cli;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod process;
 pub mod sse;
+pub mod tls;
 pub mod trace;
 pub mod vitals;
 

@@ -7,12 +7,14 @@
 
 mod cost;
 mod inputs;
+mod security;
 mod tally;
 #[cfg(test)]
 mod tests;
 
 pub use cost::CostCounts;
-pub use inputs::{AuthCounts, HttpSeries, HttpStats, Snapshot};
+pub use inputs::{HttpSeries, HttpStats, Snapshot};
+pub use security::{AuditLines, AuthCounts};
 pub use tally::AuthTally;
 
 use crate::exposition::{Distribution, Samples};
@@ -248,52 +250,17 @@ pub const FAMILIES: &[Family] = &[
         "0 to 1: mean feedback of the last 24 hours.",
         |_, _| {},
     ),
-    counter(
-        "no_auth_attempts_total",
-        &["method"],
-        "Requests that had to prove who asks.",
-        |now, out| {
-            out.count(&["bearer"], now.auth.accepted + now.auth.denied.values().sum::<u64>());
-        },
-    ),
-    counter("no_auth_failures_total", &["method", "reason"], "Proofs refused.", |now, out| {
-        for denied in no_auth::error::DENIED {
-            let count = now.auth.denied.get(denied.reason()).copied().unwrap_or_default();
-            out.count(&["bearer", denied.reason()], count);
-        }
-    }),
-    counter("no_auth_token_validations_total", &["result"], "Tokens checked.", |now, out| {
-        let missing = now.auth.denied.get("missing").copied().unwrap_or_default();
-        let denied = now.auth.denied.values().sum::<u64>() - missing;
-        out.count(&["accepted"], now.auth.accepted);
-        out.count(&["denied"], denied);
-    }),
-    counter(
-        "no_rbac_decisions_total",
-        &["permission", "decision"],
-        "Permissions asked for.",
-        |now, out| {
-            for permission in no_auth::role::PERMISSIONS.map(no_auth::Permission::name) {
-                let (allowed, denied) = now.auth.decisions(permission);
-                out.count(&[permission, "allowed"], allowed);
-                out.count(&[permission, "denied"], denied);
-            }
-        },
-    ),
-    counter("no_rbac_denials_total", &["permission"], "Permissions refused.", |now, out| {
-        for permission in no_auth::role::PERMISSIONS.map(no_auth::Permission::name) {
-            out.count(&[permission], now.auth.decisions(permission).1);
-        }
-    }),
-    counter(
-        "no_security_violations_total",
-        &["kind"],
-        "Requests or calls that a guard stopped.",
-        |now, out| out.count(&["outbound"], now.auth.outbound_refused),
-    ),
-    counter("no_suspicious_activity_total", &["kind"], "Signs of an attack.", |_, out| {
-        ["forged_token", "probing"].iter().for_each(|kind| out.count(&[kind], 0));
-    }),
+    security::AUTH_ATTEMPTS,
+    security::AUTH_FAILURES,
+    security::TOKEN_VALIDATIONS,
+    security::RBAC_DECISIONS,
+    security::RBAC_DENIALS,
+    security::VIOLATIONS,
+    security::SUSPICIOUS,
+    security::RATE_LIMITED,
+    security::AUDIT_LINES,
+    security::AUDIT_SUPPRESSED,
+    security::AUDIT_ERRORS,
     histogram(
         "no_journal_commit_duration_seconds",
         &["shard"],

@@ -2,18 +2,21 @@
 //! them with those of the net cores and the process, and writes them out.
 
 use crate::exposition::{Distribution, Format};
-use crate::metrics::{AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot};
+use crate::metrics::{
+    AuditLines, AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot,
+};
 use crate::process::ProcessReader;
 use crate::vitals::Vitals;
 use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use no_auth::Permission;
 use no_engine::stats::ShardStats;
+use no_net::audit::AuditLink;
 use no_net::body::OutBody;
 use no_net::core::Core;
 use no_net::out::OutConfig;
 use no_net::route::{Access, Outcome, Response, Router, handler};
-use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES};
+use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES, SecurityFigures};
 use no_storage::sqlite::StoreWatch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,6 +33,8 @@ pub struct Shown {
     pub tally: Arc<AuthTally>,
     /// What journals and indexes do.
     pub store: StoreWatch,
+    /// What the audit log wrote, when there is one.
+    pub audit: Option<AuditLink>,
     /// Counts what the outbound guard refused.
     pub out: OutConfig,
     /// Whether anybody may scrape.
@@ -85,7 +90,15 @@ impl Monitor {
 
 impl Monitor {
     fn auth(&self) -> AuthCounts {
-        AuthCounts { outbound_refused: self.shown.out.refused(), ..self.shown.tally.counts() }
+        let mut counts = self.shown.tally.counts();
+        counts.outbound_refused = self.shown.out.refused();
+        let mut security = SecurityFigures::default();
+        self.shown.stats.iter().for_each(|core| core.security.add_to(&mut security));
+        counts.add_security(&security);
+        if let Some(audit) = &self.shown.audit {
+            counts.audit = AuditLines::of(audit.counts());
+        }
+        counts
     }
 
     fn cost(&self) -> CostCounts {

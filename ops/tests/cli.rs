@@ -23,7 +23,8 @@ fn help_is_an_overview() {
           agent        Define and control agents
           health       Ask a running nO whether it is healthy
           config       Check, show and explain the configuration
-          token        Make access tokens
+          token        Make, list and revoke access tokens
+          audit        Check the audit log
           completions  Print completions for a shell
           help         Print this message or the help of the given subcommand(s)
 
@@ -47,11 +48,14 @@ fn help_of_token_create() {
         Usage: no token create [OPTIONS] --role <ROLE>
 
         Options:
-              --role <ROLE>        What it may do: viewer, submitter, worker, operator or admin
+              --role <ROLE>        What it may do: viewer, submitter, worker, operator, admin or a role of
+                                   the configuration
               --tenant <TENANT>    Whose tasks it opens [default: default]
               --subject <SUBJECT>  Whose token it is, for logs [default: the role's name]
               --ttl <TTL>          How long it lives: a number with s, m, h or d [default: 1h]
               --json               Print JSON, for machines
+              --config <FILE>      Configuration file with roles [env: NO_CONFIG] [default:
+                                   config/operational.json if there]
               --data-dir <DIR>     Data folder with the key [env: NO_DATA_DIR] [default: data]
           -h, --help               Print help
           -V, --version            Print version
@@ -62,7 +66,7 @@ fn help_of_token_create() {
           curl -H "Authorization: Bearer $(no token create --role viewer)" http://127.0.0.1:3000/v1/tasks
 
         Roles: viewer (see), submitter (see, submit), worker (lease), operator (see, submit, steer, write
-        agents), admin (everything).
+        agents), admin (everything), and those of the configuration's `roles`.
     "#]].assert_eq(&no(&["token", "create", "--help"]).out);
 }
 
@@ -70,7 +74,8 @@ fn help_of_token_create() {
 fn every_command_explains_itself() {
     let commands = "serve;dev;task submit;task get;task list;task watch;task cancel;task retry;\
         task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
-        config validate;config show;config keys;token create;completions";
+        config validate;config show;config keys;token create;token list;token revoke;\
+        audit verify;completions";
     for command in commands.split(';') {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let said = no(&args);

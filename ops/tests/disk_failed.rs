@@ -1,64 +1,20 @@
 //! A disk whose sync fails: the shard acknowledges nothing more, the process drains and leaves with
 //! its own exit code, and the next start finds everything that was acknowledged.
 //!
-//! The failing disk is a shared object of a few lines of C, loaded before the C library: it fails
-//! every sync while a trigger file is there. A failed sync must never be tried again (Rebello et
-//! al., "Can Applications Recover from fsync Failures?", 2020), so it also notes each call.
+//! The failing disk is `e2e::shim`, which also notes each sync that it fails: there may be one.
 
 mod e2e;
 
 use e2e::client::id_of;
 use e2e::{Home, Node};
 use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-static int fail(void) {
-    const char *trigger = getenv("E2E_FAIL_SYNC");
-    if (!trigger || access(trigger, F_OK)) return 0;
-    int note = open(getenv("E2E_SYNC_NOTES"), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    if (write(note, "x", 1) != 1) abort();
-    close(note);
-    errno = EIO;
-    return 1;
-}
-
-int fdatasync(int fd) {
-    static int (*real)(int);
-    if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    return fail() ? -1 : real(fd);
-}
-
-int fsync(int fd) {
-    static int (*real)(int);
-    if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
-    return fail() ? -1 : real(fd);
-}
-"#;
-
-fn shim(dir: &Path) -> PathBuf {
-    let (source, object) = (dir.join("shim.c"), dir.join("shim.so"));
-    std::fs::write(&source, SHIM).expect("a source file");
-    let mut cc = Command::new("cc");
-    let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&object).arg(&source).arg("-ldl").status();
-    assert!(built.expect("a C compiler").success(), "the shim is built");
-    object
-}
 
 #[test]
 fn a_failed_sync_halts_for_good_and_loses_nothing_acknowledged() {
     let home = Home::new(json!({"engine": {"shards": 1}}));
     let (trigger, notes) = (home.path().join("fail"), home.path().join("notes"));
     let mut command = home.serve();
-    command.env("LD_PRELOAD", shim(home.path()));
+    command.env("LD_PRELOAD", e2e::shim::failing_sync(home.path()));
     command.env("E2E_FAIL_SYNC", &trigger).env("E2E_SYNC_NOTES", &notes);
     let mut node = Node::start(command, home.data());
     let task = json!({"agent": "echo", "input": "kept"});

@@ -57,7 +57,7 @@ const BANNED: &[&str] = &[
     "tick", "epoch",
 ];
 /// Variables of the command line; all others stand in the table of keys.
-const CLI_VARIABLES: &[&str] = &["NO_CONFIG", "NO_URL", "NO_TOKEN"];
+const CLI_VARIABLES: &[&str] = &["NO_CONFIG", "NO_URL", "NO_TOKEN", "NO_CA_FILE"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
@@ -216,8 +216,10 @@ fn quoted<'t>(text: &'t str, prefix: &str, is_part: fn(char) -> bool) -> Vec<&'t
 fn undocumented_variables(name: &str, text: &str) -> Vec<String> {
     let is_part = |c: char| c.is_ascii_uppercase() || c == '_';
     let is_known = |variable: &str| {
-        let base = variable.strip_suffix("_FILE").unwrap_or(variable);
-        CLI_VARIABLES.contains(&base) || KEYS.iter().any(|key| key.env.contains(&base))
+        let stands = |variable: &str| {
+            CLI_VARIABLES.contains(&variable) || KEYS.iter().any(|key| key.env.contains(&variable))
+        };
+        stands(variable) || variable.strip_suffix("_FILE").is_some_and(stands)
     };
     let text = if is_test(name) { "" } else { without_tests(text) };
     let unknown = quoted(text, "NO_", is_part).into_iter().filter(|name| !is_known(name));

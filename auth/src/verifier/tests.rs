@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::local::{Grant, LocalKey};
+use crate::role::Role;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -47,7 +48,7 @@ fn refused(token: &str, expected: Denied) {
 fn a_good_token_names_its_principal() {
     let principal = verifier().verify(&good(), NOW_S).expect("accepted");
     assert_eq!((&*principal.subject, &*principal.tenant), ("ada", "acme"));
-    assert_eq!(*principal.roles, [Role::Operator]);
+    assert_eq!(principal.permissions, Role::Operator.permissions());
     assert!(verifier().verify(&signed(&header(), &claims()), NOW_S).is_ok());
 }
 
@@ -185,4 +186,25 @@ fn memory_is_bounded() {
         verifier.remember(&n.to_string(), Known { principal, from_s: NOW_S, until_s: NOW_S + 300 });
         assert!(verifier.known.borrow().len() <= CACHE_LEN_MAX);
     }
+}
+
+#[test]
+fn a_revoked_token_is_refused_at_once_with_and_without_an_id() {
+    let revoked = Revoked::default();
+    let verifier = Verifier::new(key().key_set().without(&revoked));
+    let grant = Grant::new(Role::Viewer).subject("ada");
+    let (token, issued) = key().issue(&grant, NOW_S).expect("signed");
+    let old = signed(&header(), &claims());
+    let other = good();
+    let verify = |token: &str| verifier.verify(token, NOW_S).map(drop);
+    let all = || [verify(&token), verify(&old), verify(&other)];
+    assert_eq!(all(), [Ok(()), Ok(()), Ok(())]);
+    assert!(verifier.remembers(&token, NOW_S) && !verifier.remembers("junk", NOW_S));
+
+    assert!(revoked.set([issued.id.as_str().into()].into()));
+    assert!(!verifier.remembers(&token, NOW_S));
+    assert_eq!(all(), [Err(Denied::Revoked), Ok(()), Ok(())]);
+    let id = blake3::hash(old.as_bytes()).to_hex()[..20].to_owned();
+    assert!(revoked.set([issued.id.as_str().into(), id.as_str().into()].into()));
+    assert_eq!(all(), [Err(Denied::Revoked), Err(Denied::Revoked), Ok(())]);
 }

@@ -1,5 +1,6 @@
 //! The rows of DESIGN §12, each a function from a run to its figures.
 
+mod access;
 mod clients;
 mod idle;
 mod latency;
@@ -37,6 +38,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "idle", about: "CPU and memory at rest", run: idle::idle },
     Row { name: "overload", about: "2, 5 and 10 times the peak of echo", run: overload::echo },
     Row { name: "loops", about: "the same for loops of model calls", run: overload::loops },
+    Row { name: "access", about: "what access control costs", run: access::access },
     Row { name: "live", about: "GET /health/live", run: throughput::live },
     Row { name: "link", about: "the ring between two cores", run: link::link },
 ];

@@ -3,6 +3,8 @@
 mod agents;
 mod bad_input;
 mod events;
+mod gate;
+mod matrix;
 mod tasks;
 mod worker;
 

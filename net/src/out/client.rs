@@ -130,7 +130,11 @@ impl Client {
         Err(if acted { error.after_acting() } else { error })
     }
 
-    async fn send_once(&self, request: &Request, sent: &Sent) -> Result<Reply, CallError> {
+    /// Sends `request` and returns once the answer's head is there, whatever it says.
+    ///
+    /// # Errors
+    /// [`CallError`]; a status is not one.
+    pub async fn send_once(&self, request: &Request, sent: &Sent) -> Result<Reply, CallError> {
         let body = Outgoing {
             data: (!request.body.is_empty()).then(|| request.body.clone()),
             sent: sent.clone(),

@@ -16,13 +16,16 @@ pub mod secret;
 mod template;
 mod tool;
 
+use crate::audit::AuditLink;
 use crate::reads::Reads;
+use crate::time;
 use client::{Client, Sent};
 use error::CallError;
 use guard::Guard;
 use model::config::ModelConfig;
 use model::context::{CONTEXT_BYTES_MAX, Contexts};
 use model::{Asked, Model, ModelError, Prepared};
+use no_auth::audit::{Decision, Entry};
 use no_engine::command::{Command, Outcome};
 use no_engine::effect::{Call, Work};
 use no_engine::id::{Fence, Step, TaskId};
@@ -59,6 +62,7 @@ pub struct OutConfig {
     models: BTreeMap<Box<str>, Prepared>,
     context_bytes_max: usize,
     refused: Arc<AtomicU64>,
+    audit: Option<AuditLink>,
 }
 
 /// Why calls out cannot be set up.
@@ -94,6 +98,7 @@ pub(crate) struct Shared {
     commands: Rc<dyn Fn(Command)>,
     open: RefCell<Open>,
     refused: Arc<AtomicU64>,
+    audit: Option<AuditLink>,
 }
 
 /// A net core's calls out. Cheap to clone; not `Send`.
@@ -119,14 +124,27 @@ impl OutConfig {
             prepared.insert(name.clone(), model);
         }
         let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
-        let refused = Arc::default();
-        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max, refused })
+        let (refused, audit) = (Arc::default(), None);
+        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max, refused, audit })
+    }
+
+    /// The same, with what the guard refuses kept in this audit log.
+    #[must_use]
+    pub fn with_audit(self, audit: Option<AuditLink>) -> OutConfig {
+        OutConfig { audit, ..self }
     }
 
     /// Calls that the guard refused so far, of all net cores with this configuration.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A client with a pool of its own, which may reach the host of `url` though it is private: for
+    /// one that the configuration names by itself.
+    #[must_use]
+    pub fn client_of(&self, url: &url::Url) -> Client {
+        Client::new(self.guard.with_origin(url), &self.tls)
     }
 
     /// Whether there is a model of that name.
@@ -157,6 +175,7 @@ impl Outbound {
             commands: ports.commands,
             open: RefCell::new(HashMap::new()),
             refused: Arc::clone(&config.refused),
+            audit: config.audit.clone(),
         })))
     }
 
@@ -191,6 +210,20 @@ impl Outbound {
 }
 
 impl Shared {
+    /// Has the audit log keep what the guard refused: the task, and which address or why.
+    fn keep_refusal(&self, call: &Call, error: &CallError) {
+        let Some(audit) = &self.audit else { return };
+        let entry = Entry {
+            who: None,
+            from: None,
+            what: "outbound.denied",
+            on: call.task.to_string().into(),
+            decision: Decision::Denied,
+            reason: error.to_string().into(),
+        };
+        audit.deny(entry, time::wall().0 / 1_000);
+    }
+
     fn forget(&self, task: TaskId, fence: Fence, step: Step) {
         let mut open = self.open.borrow_mut();
         let Some(calls) = open.get_mut(&(task, fence)) else { return };
@@ -213,6 +246,7 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
         let step = call.step.0;
         if let CallError::Refused { .. } = error {
             shared.refused.fetch_add(1, Ordering::Relaxed);
+            shared.keep_refusal(call, &error);
             tracing::warn!(target: "net", task = %call.task, step, %error, "call refused");
         }
         tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
@@ -232,4 +266,4 @@ async fn run(shared: &Shared, call: &Call, sent: &Sent) -> Result<Outcome, CallE
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

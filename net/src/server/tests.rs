@@ -1,12 +1,19 @@
 //! Over real sockets, on port 0, in virtual time.
 
+mod framing;
+
+use super::speak::LocalExecutor;
 use super::*;
+use crate::admit::turns::Verdict;
+use crate::body::OutBody;
 use crate::core::Core;
+use crate::cost::Costs;
 use crate::problem::Problem;
 use crate::render::json;
-use crate::route::{Access, handler};
+use crate::route::{Access, Response, handler};
 use crate::testing::{World, until};
 use hyper::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A server with a route that answers at once and one that waits for as many ms as it is told.
@@ -18,6 +25,8 @@ async fn with_server<Fut: Future<Output = ()>>(
     let router = Rc::get_mut(&mut world.router).expect("nobody else has it");
     router.mount(Method::GET, "/ping", Access::Open, handler(|_| async { Ok(pong()) }));
     let live = handler(|_| async { Ok(pong()) });
+    let marker = handler(|_| async { Ok(json(StatusCode::OK, b"\"marker\"".to_vec())) });
+    router.mount(Method::GET, "/marker", Access::Open, marker);
     router.mount(Method::GET, "/health/live", Access::Open, live);
     let slow = handler(|request| async move {
         let ms = request.param().parse().map_err(|_| Problem::task_unknown())?;
@@ -92,8 +101,11 @@ async fn bad_heads_are_refused_and_closed() {
             ("GET /ping HTTP/9\r\n\r\n".to_owned(), "HTTP/1.1 400"),
             (format!("GET /ping HTTP/1.1\r\n{many}\r\n"), "HTTP/1.1 431"),
             (format!("GET /ping HTTP/1.1\r\nx: {long}\r\n\r\n"), "HTTP/1.1 431"),
-            ("GET /ping HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "HTTP/1.1 200"),
-            ("GET /no HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "HTTP/1.1 404"),
+            (
+                "GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
+                "HTTP/1.1 200",
+            ),
+            ("GET /no HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), "HTTP/1.1 404"),
         ] {
             let answer = sent(addr, &request).await;
             let shown = &request[..request.len().min(40)];
@@ -101,7 +113,7 @@ async fn bad_heads_are_refused_and_closed() {
             let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
             assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
         }
-        let large = "POST /len HTTP/1.1\r\ncontent-length: 4194305\r\n\r\n";
+        let large = "POST /len HTTP/1.1\r\nhost: x\r\ncontent-length: 4194305\r\n\r\n";
         assert!(sent(addr, large).await.starts_with("HTTP/1.1 413"));
     })
     .await;
@@ -153,17 +165,18 @@ async fn those_who_dawdle_are_closed() {
         assert!(matches!(took(begun), 5..=6), "half a preface: {}", took(begun));
 
         let begun = Instant::now();
-        let kept = sent(addr, "GET /ping HTTP/1.1\r\n\r\n").await;
+        let kept = sent(addr, "GET /ping HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(kept.starts_with("HTTP/1.1 200"));
         assert!(matches!(took(begun), 75..=76), "idle: {}", took(begun));
 
         let begun = Instant::now();
-        let slow = sent(addr, "GET /slow/100000 HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        let slow =
+            sent(addr, "GET /slow/100000 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         assert!(slow.starts_with("HTTP/1.1 200"), "a long poll is not idle");
         assert!(100 <= took(begun));
 
         let begun = Instant::now();
-        let dripping = "POST /len HTTP/1.1\r\ncontent-length: 10\r\n\r\n{";
+        let dripping = "POST /len HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{";
         assert!(sent(addr, dripping).await.starts_with("HTTP/1.1 408"));
         assert!(30 <= took(begun));
     })
@@ -175,7 +188,7 @@ async fn too_many_connections_are_refused_politely() {
     let limits = ServerLimits { connections_max: 1, ..ServerLimits::default() };
     with_server(limits, |addr, core, _| async move {
         let mut first = connect(addr).await;
-        first.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+        first.write_all(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
         answers(&mut first, 1).await;
         let refused = sent(addr, "").await;
         assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
@@ -191,7 +204,7 @@ async fn too_many_connections_are_refused_politely() {
 async fn a_drain_serves_what_is_open_and_finishes_what_is_under_way() {
     with_server(ServerLimits::default(), |addr, core, world| async move {
         let mut open = connect(addr).await;
-        open.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+        open.write_all(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
         answers(&mut open, 1).await;
         world.orders.set_phase(Phase::Draining);
         let mut is_refused = false;
@@ -204,10 +217,10 @@ async fn a_drain_serves_what_is_open_and_finishes_what_is_under_way() {
             tokio::task::yield_now().await;
         }
         assert!(is_refused, "nothing new");
-        open.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+        open.write_all(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
         answers(&mut open, 1).await;
 
-        open.write_all(b"GET /slow/1000 HTTP/1.1\r\n\r\n").await.expect("writes");
+        open.write_all(b"GET /slow/1000 HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
         until(|| core.stats.in_flight() == 1).await;
         world.orders.set_phase(Phase::Stopping);
         let last = to_end(&mut open).await;
@@ -223,14 +236,14 @@ async fn submit(socket: &mut TcpStream) -> String {
     let body = r#"{"agent":"echo"}"#;
     let len = body.len();
     let head = format!(
-        "POST /v1/tasks HTTP/1.1\r\nauthorization: Bearer t:admin\r\ncontent-length: {len}\r\n"
+        "POST /v1/tasks HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t:admin\r\ncontent-length: {len}\r\n"
     );
     socket.write_all(format!("{head}\r\n{body}").as_bytes()).await.expect("writes");
     read_some(socket).await
 }
 
 async fn get(socket: &mut TcpStream, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     socket.write_all(request.as_bytes()).await.expect("writes");
     read_some(socket).await
 }
@@ -271,7 +284,7 @@ async fn many_at_once_all_have_their_turn() {
         let mut all = Vec::new();
         for _ in 0..crate::admit::turns::TURNS_PER_PASS * 4 {
             let mut socket = connect(addr).await;
-            socket.write_all(b"GET /ping HTTP/1.1\r\n\r\n").await.expect("writes");
+            socket.write_all(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
             all.push(socket);
         }
         for socket in &mut all {

@@ -3,6 +3,7 @@
 //! This file only calls: `links` makes the rings, `shards` and `nets` start the threads, `listen`
 //! takes the address, `run` waits for a reason to stop; `drain` stops everything in reverse.
 
+mod guards;
 mod links;
 mod listen;
 mod nets;
@@ -11,6 +12,7 @@ mod run;
 mod shards;
 mod store;
 
+pub use guards::Guards;
 pub use nets::NetThread;
 pub use run::{Node, ReaderThread};
 pub use shards::ShardThreads;

@@ -6,17 +6,24 @@ use super::outside::Outside;
 use super::shards::{pin, spawn};
 use crate::error::{Error, Result};
 use crate::metrics::AuthTally;
+use crate::tls::TlsHealth;
 use crate::vitals::Vitals;
 use crate::{demo, health, monitor};
-use no_auth::{KeySet, Verifier};
+use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
+use no_net::audit::AuditLink;
+use no_net::browser::Browsers;
 use no_net::core::Verify;
+use no_net::gate::{Gate, Limits, Remembers};
+use no_net::oidc::{Issuer, Provider};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
-use no_net::server::ServerLimits;
+use no_net::route::Router;
+use no_net::server::{Door, ServerLimits};
 use no_net::stats::HttpStats;
+use no_net::tls::TlsSource;
 use no_net::{NetCore, NetCoreParts, NetOrdered, Registry};
 use no_storage::sqlite::StoreWatch;
 use std::net::TcpListener;
@@ -40,7 +47,11 @@ pub enum Extra {
 pub(super) struct Plan {
     pub(super) registry: Arc<Registry>,
     pub(super) out: OutConfig,
+    /// Keys of local tokens; `None` when access control is off.
     pub(super) keys: Option<KeySet>,
+    pub(super) roles: Arc<Roles>,
+    pub(super) issuer: Option<Arc<Issuer>>,
+    pub(super) browsers: Option<Arc<Browsers>>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) stats: Vec<Arc<HttpStats>>,
     pub(super) ordered: NetOrdered,
@@ -48,6 +59,11 @@ pub(super) struct Plan {
     pub(super) partitions: u16,
     pub(super) connections_max: usize,
     pub(super) tally: Arc<AuthTally>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) audit: Option<AuditLink>,
+    pub(super) tls: Option<TlsSource>,
+    pub(super) tls_health: Option<TlsHealth>,
+    pub(super) needs_certificates: bool,
     pub(super) store: StoreWatch,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
@@ -55,13 +71,42 @@ pub(super) struct Plan {
     pub(super) extra: Extra,
 }
 
+/// What checks who asks on one net core; nothing does when access control is off.
+#[derive(Default)]
+struct Proofs {
+    verify: Option<Verify>,
+    /// The issuer as that core deals with it.
+    provider: Option<Provider>,
+    remembers: Option<Remembers>,
+}
+
 impl Plan {
+    fn proofs(&self) -> Proofs {
+        let Some(keys) = self.keys.clone() else { return Proofs::default() };
+        let mut verifier = Verifier::new(keys).with_roles(Arc::clone(&self.roles));
+        if let Some(issuer) = &self.issuer {
+            verifier = verifier.with_issuer(Arc::clone(&issuer.config().rules), issuer.keyring());
+        }
+        let verifier = Rc::new(verifier);
+        let provider = self
+            .issuer
+            .as_ref()
+            .map(|issuer| Provider::new(Arc::clone(issuer), &self.out, Rc::clone(&verifier)));
+        let knows = Rc::clone(&verifier);
+        Proofs {
+            provider,
+            verify: Some(Box::new(move |bearer, now_s| verifier.verify(bearer, now_s))),
+            remembers: Some(Box::new(move |bearer, now_s| knows.remembers(bearer, now_s))),
+        }
+    }
+
     fn shown(&self) -> monitor::Shown {
         monitor::Shown {
             vitals: Arc::clone(&self.vitals),
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),
+            audit: self.audit.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }
@@ -137,7 +182,8 @@ fn run(
     let (reads, reader_link) = reads::link(plan.reader_bell.clone(), ends.door.bell.clone());
     let _ = made.send(reader_link);
     let bell = ends.door.eventfd.try_clone().map_err(failed)?;
-    let keys = plan.keys.clone();
+    let Proofs { verify, provider, remembers } = plan.proofs();
+    let tally = Arc::clone(&plan.tally);
     let parts = NetCoreParts {
         net,
         shards: ends.shards,
@@ -148,20 +194,15 @@ fn run(
         agents: Arc::clone(&plan.registry),
         stats: Arc::clone(&plan.stats[usize::from(net.0)]),
         ordered: plan.ordered.clone(),
-        verify: keys.map(|keys| {
-            let verify: Verify = Box::new(plan.tally.counted(Verifier::new(keys)));
-            verify
-        }),
+        verify,
+        provider,
+        browsers: plan.browsers.clone(),
+        count_proof: Box::new(move |proof| tally.count(proof)),
+        gate: Gate { limits: Arc::clone(&plan.limits), audit: plan.audit.clone(), remembers },
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);
-    health::mount(core.router(), &plan.vitals);
-    if plan.is_prometheus_on {
-        monitor::mount(core.router(), plan.shown());
-    }
-    if plan.extra == Extra::Demo {
-        demo::mount(core.router());
-    }
+    mount(plan, core.router());
     let (shards, deltas) = (core.shards(), core.deltas());
     let ports = Ports {
         reads,
@@ -172,6 +213,26 @@ fn run(
         .map_err(|error| Error::Outbound { why: error.to_string() })?;
     let limits = ServerLimits { connections_max: plan.connections_max, ..ServerLimits::default() };
     let local = LocalSet::new();
-    let served = core.run(listener, limits, Box::new(Outside(outbound)));
+    let door = Door { listener, tls: plan.tls.clone() };
+    let served = core.run(door, limits, Box::new(Outside(outbound)));
     runtime.block_on(local.run_until(served)).map_err(failed)
 }
+
+/// Adds the routes that are not the API's.
+fn mount(plan: &Plan, router: &mut Router) {
+    if plan.needs_certificates {
+        router.need_certificate("/v1/worker/");
+    }
+    let (issuer, audit, tls) = (plan.issuer.clone(), plan.audit.clone(), plan.tls_health.clone());
+    health::mount(router, &plan.vitals, health::Others { issuer, audit, tls });
+    if plan.is_prometheus_on {
+        monitor::mount(router, plan.shown());
+    }
+    if plan.extra == Extra::Demo {
+        demo::mount(router);
+    }
+}
+
+#[cfg(test)]
+#[path = "nets/tests.rs"]
+mod tests;

@@ -1,8 +1,10 @@
 //! A running node: what was started, the watch over it, and the reasons to stop.
 
+use super::guards::Guards;
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
-use crate::config::Config;
+use crate::config::oauth::OAuth;
+use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
 use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
@@ -11,8 +13,11 @@ use no_auth::{KeySet, LocalKey};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
 use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
+use no_net::browser::Browsers;
+use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
+use no_net::out::secret::Secret;
 use no_net::reads::{self, ReaderLink};
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
@@ -61,8 +66,11 @@ impl Node {
         let engine = &config.engine;
         let clock = SystemClock::start();
         let mut store = store::open(config)?;
-        let keys = keys(config, &clock)?;
-        let out = outbound(config)?;
+        let (keys, guards) = keys(config, &clock)?;
+        let issuer = issuer(config)?.filter(|_| keys.is_some());
+        let browsers = config.oauth.as_ref().filter(|_| issuer.is_some());
+        let browsers = browsers.and_then(OAuth::browser_config).map(Browsers::new).map(Arc::new);
+        let out = outbound(config)?.with_audit(guards.audit.clone());
         let registry = registry(config, &store)?;
         let seed = seed(&clock);
         let (shard_ends, net_ends) =
@@ -79,11 +87,15 @@ impl Node {
         ));
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
-        let url = format!("http://{}", super::listen::address(&listeners)?);
+        let scheme = if guards.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", super::listen::address(&listeners)?);
         let plan = nets::Plan {
             registry,
             out,
             keys,
+            roles: Arc::clone(&config.roles),
+            issuer,
+            browsers,
             vitals: Arc::clone(&vitals),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,
@@ -91,6 +103,11 @@ impl Node {
             partitions: engine.partitions,
             connections_max: config.service.connections_max,
             tally: Arc::default(),
+            limits: Arc::clone(&guards.limits),
+            audit: guards.audit.clone(),
+            tls: guards.tls.clone(),
+            tls_health: guards.tls_health.clone(),
+            needs_certificates: config.service.needs_certificates(),
             store: store.watch(),
             is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,
@@ -101,7 +118,7 @@ impl Node {
         let Nets { threads: nets, reader_links } = nets;
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
         let checkpoints = store.checkpoints().map_err(store::refused)?;
-        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store };
+        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store, guards };
         let watch = Watch::new()?;
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
@@ -118,15 +135,37 @@ impl Node {
     }
 }
 
-fn keys(config: &Config, clock: &SystemClock) -> Result<Option<KeySet>> {
+fn keys(config: &Config, clock: &SystemClock) -> Result<(Option<KeySet>, Guards)> {
     let data_dir = &config.engine.data_dir;
     let key = LocalKey::open_or_create(data_dir)?;
     key.ensure_admin_token(data_dir, clock.now().wall.0 / 1_000)?;
+    let guards = Guards::start(config)?;
     if !config.security.is_rbac_on {
         tracing::warn!(target: "rbac", "access control is off: anybody who reaches nO may do all");
-        return Ok(None);
+        return Ok((None, guards));
     }
-    Ok(Some(key.key_set()))
+    Ok((Some(key.key_set().without(guards.ledger.revoked())), guards))
+}
+
+/// The issuer of tokens, with our client's secret read.
+fn issuer(config: &Config) -> Result<Option<Arc<Issuer>>> {
+    let Some(oauth) = &config.oauth else { return Ok(None) };
+    let refused = |key: &str, problem: String| {
+        let (place, path) = ("configuration".to_owned(), format!("oauth.{key}"));
+        Error::Config(vec![Fault { place, path, problem, hint: None }])
+    };
+    let client_secret = match (&oauth.client_secret, &oauth.client_secret_file) {
+        (Some(secret), _) => Some(secret.clone()),
+        (None, Some(path)) => {
+            let secret = Secret::from_file(path);
+            let shown = path.display();
+            Some(secret.map_err(|why| refused("clientSecretFile", format!("{shown} {why}")))?)
+        }
+        (None, None) => None,
+    };
+    let issuer = oauth.issuer_config(client_secret, &config.roles);
+    let issuer = Issuer::new(issuer).map_err(|error| refused("issuer", error.to_string()))?;
+    Ok(Some(Arc::new(issuer)))
 }
 
 fn outbound(config: &Config) -> Result<OutConfig> {

@@ -4,6 +4,7 @@
 //! so that tests read it; errors come back as values and get their exit code here, in one place.
 
 mod agent;
+mod audit;
 mod completions;
 mod config;
 mod dev;
@@ -50,9 +51,12 @@ enum Command {
     /// Check, show and explain the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Make access tokens
+    /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Check the audit log
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Print completions for a shell
     Completions(completions::Completions),
 }
@@ -96,6 +100,7 @@ impl Command {
             Command::Health(health) => health.run(console),
             Command::Config(config) => config.run(console),
             Command::Token(token) => token.run(console),
+            Command::Audit(audit) => audit.run(console),
             Command::Completions(completions) => completions.run(console),
         }
     }

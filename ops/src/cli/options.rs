@@ -18,6 +18,9 @@ pub(crate) struct ClientOptions {
     /// Data folder of a local nO, for its admin.token
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Authorities of nO's certificate, PEM, instead of the system's
+    #[arg(long, env = "NO_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Print JSON, for machines
     #[arg(long)]
     pub json: bool,
@@ -42,7 +45,8 @@ impl ClientOptions {
                 no_auth::local::read_secret(&dir.join(no_auth::local::ADMIN_TOKEN_FILE))?
             }
         };
-        Client::new(&self.url, token.map(|token| token.trim().to_owned()))
+        let token = token.map(|token| token.trim().to_owned());
+        Client::trusting(&self.url, token, self.ca_file.as_deref())
     }
 }
 

@@ -69,6 +69,19 @@ impl Console {
         let _ = writeln!(self.err, "{line}");
     }
 
+    /// A bar for long work over bytes; nothing when there is no terminal. It ends when it is
+    /// dropped.
+    #[must_use]
+    pub(super) fn bar(&self, message: &'static str) -> Bar {
+        let template = "{msg} {bar:40} {bytes}/{total_bytes} {eta}";
+        match indicatif::ProgressStyle::with_template(template) {
+            Ok(style) if self.has_progress => {
+                Bar(ProgressBar::new(0).with_style(style).with_message(message))
+            }
+            _ => Bar(ProgressBar::hidden()),
+        }
+    }
+
     /// A spinner for a wait; nothing when there is no terminal. It ends when it is dropped.
     #[must_use]
     pub(super) fn spinner(&self, message: &str) -> Spinner {
@@ -78,6 +91,24 @@ impl Console {
         let bar = ProgressBar::new_spinner().with_message(message.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         Spinner(bar)
+    }
+}
+
+/// A bar that goes away.
+#[derive(Debug)]
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// So much is done, of all.
+    pub(super) fn set(&self, done: u64, all: u64) {
+        self.0.set_length(all);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

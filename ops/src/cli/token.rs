@@ -1,12 +1,14 @@
-//! `no token`: access tokens, signed by the key in the data folder.
+//! `no token`: access tokens, signed by the key in the data folder and noted in its ledger.
+
+mod issued;
 
 use super::Console;
 use super::options::data_dir;
-use crate::config::raw::duration_ms;
+use crate::audit;
+use crate::config::{self, raw::duration_ms};
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
-use no_auth::role::ROLES;
-use no_auth::{Grant, LocalKey, Role};
+use no_auth::{Grant, Ledger, LocalKey};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +18,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) enum Token {
     /// Make a token
     Create(Create),
+    /// Show the tokens that were made, never the tokens themselves
+    List(issued::List),
+    /// End a token before its time
+    Revoke(issued::Revoke),
 }
 
 /// Options of `no token create`.
@@ -27,11 +33,11 @@ Examples:
   curl -H \"Authorization: Bearer $(no token create --role viewer)\" http://127.0.0.1:3000/v1/tasks
 
 Roles: viewer (see), submitter (see, submit), worker (lease), operator (see, submit, steer, write
-agents), admin (everything).")]
+agents), admin (everything), and those of the configuration's `roles`.")]
 pub(crate) struct Create {
-    /// What it may do: viewer, submitter, worker, operator or admin
-    #[arg(long, value_parser = role)]
-    role: Role,
+    /// What it may do: viewer, submitter, worker, operator, admin or a role of the configuration
+    #[arg(long)]
+    role: String,
     /// Whose tasks it opens
     #[arg(long, default_value = no_auth::principal::TENANT_DEFAULT)]
     tenant: String,
@@ -44,14 +50,12 @@ pub(crate) struct Create {
     /// Print JSON, for machines
     #[arg(long)]
     json: bool,
+    /// Configuration file with roles [env: NO_CONFIG] [default: config/operational.json if there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Data folder with the key [env: NO_DATA_DIR] [default: data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-}
-
-fn role(name: &str) -> std::result::Result<Role, String> {
-    let names = ROLES.map(Role::name).join(", ");
-    Role::of_name(name).ok_or_else(|| format!("must be one of {names}"))
 }
 
 fn ttl_s(text: &str) -> std::result::Result<u64, String> {
@@ -62,29 +66,55 @@ fn ttl_s(text: &str) -> std::result::Result<u64, String> {
 impl Token {
     /// Runs it.
     pub(crate) fn run(self, console: &mut Console) -> Result<()> {
-        let Token::Create(create) = self;
-        create.run(console)
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        match self {
+            Token::Create(create) => create.run(console, now_s),
+            Token::List(list) => list.run(console, now_s),
+            Token::Revoke(revoke) => revoke.run(console, now_s),
+        }
     }
 }
 
 impl Create {
-    fn run(self, console: &mut Console) -> Result<()> {
-        let key = LocalKey::open(&data_dir(self.data_dir.as_deref()))?;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let subject = self.subject.as_deref().unwrap_or(self.role.name());
-        let grant = Grant::new(self.role).tenant(&self.tenant).subject(subject).ttl_s(self.ttl);
-        let token = key.create(&grant, now_s).map_err(|error| match error {
+    /// Refuses a role that no nO with this configuration knows.
+    fn check_role(&self) -> Result<()> {
+        let options = config::Options { file: self.config.clone(), ..Default::default() };
+        let mut raw = config::read(&options)?;
+        let roles = config::oauth::roles(&mut raw);
+        let is_about_roles = |fault: &config::Fault| fault.path.starts_with("roles.");
+        let faults: Vec<_> = raw.faults.into_iter().filter(is_about_roles).collect();
+        if !faults.is_empty() {
+            return Err(Error::Config(faults));
+        }
+        if roles.of_name(&self.role).is_none() {
+            let names = roles.names().collect::<Vec<_>>().join(", ");
+            return Err(Error::Usage(format!("--role must be one of {names}")));
+        }
+        Ok(())
+    }
+
+    fn run(self, console: &mut Console, now_s: u64) -> Result<()> {
+        self.check_role()?;
+        let data_dir = data_dir(self.data_dir.as_deref());
+        let key = LocalKey::open(&data_dir)?;
+        let subject = self.subject.as_deref().unwrap_or(&self.role);
+        let grant =
+            Grant::of_role(&self.role).tenant(&self.tenant).subject(subject).ttl_s(self.ttl);
+        let (token, issued) = key.issue(&grant, now_s).map_err(|error| match error {
             no_auth::Error::Grant(problem) => Error::Usage(problem.to_owned()),
             other => other.into(),
         })?;
+        let reason = format!("{} for {subject}, tenant {}", issued.role, issued.tenant);
+        audit::keep_command(&data_dir, "token.create", &issued.id, reason)?;
+        Ledger::of(&data_dir).issued(&issued)?;
         if !self.json {
             return console.print(&token);
         }
-        let ends_s = i64::try_from(now_s.saturating_add(self.ttl)).unwrap_or(i64::MAX);
-        let expires_at = jiff::Timestamp::from_second(ends_s).map(|at| at.to_string()).ok();
+        let expires_at = issued::time_of(issued.expires_at);
         console.print_json(&json!({
             "token": token,
-            "role": self.role.name(),
+            "id": issued.id,
+            "role": self.role,
             "tenant": self.tenant,
             "subject": subject,
             "expires_at": expires_at,

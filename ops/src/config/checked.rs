@@ -1,14 +1,21 @@
 //! The configuration that was accepted: typed, complete, and sound as a whole. What starts nO reads
 //! this and nothing else.
 
+mod guarding;
+
+pub use guarding::Guarding;
+
 use super::fault::Fault;
+use super::oauth::{self, OAuth};
 use super::raw::{Raw, parts};
 use crate::process;
 use crate::vitals::Bounds;
+use no_auth::Roles;
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use no_net::out::guard::Guard;
 use no_net::out::model::config::ModelConfig;
+use no_net::tls::{ClientCertificates, TlsFiles};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -24,6 +31,8 @@ pub struct Service {
     pub listen: SocketAddr,
     /// Name of the environment.
     pub environment: String,
+    /// What TLS is spoken with; plain HTTP is when absent.
+    pub tls: Option<TlsFiles>,
     /// Whether a proxy in front ends TLS.
     pub is_tls_terminated_upstream: bool,
     /// How long running steps may finish after SIGTERM.
@@ -108,6 +117,8 @@ pub struct Security {
     pub is_metrics_open: bool,
     /// Private hosts, host:port or CIDR that tools and callbacks may reach.
     pub outbound_allow: Vec<String>,
+    /// Limits, proxies and the audit log.
+    pub guarding: Guarding,
 }
 
 /// What others see of nO.
@@ -130,6 +141,10 @@ pub struct Config {
     pub engine: Engine,
     /// Who may do what.
     pub security: Security,
+    /// The issuer of tokens that are not our own.
+    pub oauth: Option<OAuth>,
+    /// What roles may, and who has them.
+    pub roles: Arc<Roles>,
     /// What others see of nO.
     pub monitoring: Monitoring,
     /// Models by name, as `no_net` reads them (camelCase).
@@ -146,7 +161,9 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
     let config = Config {
         service: service(&mut raw),
         engine: engine(&raw, cores),
-        security: security(&raw),
+        security: security(&mut raw),
+        oauth: oauth::oauth(&mut raw),
+        roles: oauth::roles(&mut raw),
         monitoring: Monitoring {
             log_filter: text(&raw, "monitoring.logFilter"),
             is_prometheus_on: flag(&raw, "monitoring.prometheus.enabled"),
@@ -174,9 +191,57 @@ fn service(raw: &mut Raw) -> Service {
     Service {
         listen: SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port),
         environment: text(raw, "service.environment"),
+        tls: tls(raw),
         is_tls_terminated_upstream: flag(raw, "service.tlsTerminatedUpstream"),
         drain_timeout: Duration::from_millis(whole(raw, "service.drainTimeout")),
         connections_max: size(raw, "service.maxConnections"),
+    }
+}
+
+impl Service {
+    /// Whether workers must show a certificate.
+    #[must_use]
+    pub fn needs_certificates(&self) -> bool {
+        let asked = self.tls.as_ref().map(|tls| tls.client_certs);
+        asked == Some(ClientCertificates::Workers)
+    }
+}
+
+fn tls(raw: &mut Raw) -> Option<TlsFiles> {
+    let file = |path: &str| Some(text(raw, path)).filter(|text| !text.is_empty());
+    let (cert, key) = (file("service.tls.certFile"), file("service.tls.keyFile"));
+    let client_ca = file("service.tls.clientCaFile");
+    let client_certs = match text(raw, "service.tls.clientCerts").as_str() {
+        "workers" => ClientCertificates::Workers,
+        "optional" => ClientCertificates::Optional,
+        _ => ClientCertificates::Off,
+    };
+    let is_asked = client_certs != ClientCertificates::Off;
+    let mut fault = |path: &str, problem: &str, hint: &str| {
+        raw.fault(&parts(path), problem, Some(hint.to_owned()));
+    };
+    if is_asked && client_ca.is_none() {
+        let hint = "name the authorities of the clients' certificates";
+        fault("service.tls.clientCaFile", "is missing", hint);
+    }
+    if is_asked && cert.is_none() {
+        let hint = "set service.tls.certFile and service.tls.keyFile";
+        fault("service.tls.clientCerts", "means nothing without TLS", hint);
+    }
+    match (cert, key) {
+        (Some(cert), Some(key)) => {
+            let client_ca = client_ca.map(PathBuf::from);
+            Some(TlsFiles { cert: cert.into(), key: key.into(), client_ca, client_certs })
+        }
+        (None, None) => None,
+        (Some(_), None) => {
+            fault("service.tls.keyFile", "is missing", "name the key of service.tls.certFile");
+            None
+        }
+        (None, Some(_)) => {
+            fault("service.tls.certFile", "is missing", "name the certificate of the key");
+            None
+        }
     }
 }
 
@@ -206,16 +271,12 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
     }
 }
 
-fn security(raw: &Raw) -> Security {
-    let allow = raw.get("security.outbound.allow").map(|found| found.value);
-    let texts = |value: Value| match value {
-        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
-    };
+fn security(raw: &mut Raw) -> Security {
     Security {
         is_rbac_on: flag(raw, "security.rbac.enabled"),
         is_metrics_open: flag(raw, "security.metricsOpen"),
-        outbound_allow: allow.map(texts).unwrap_or_default(),
+        outbound_allow: texts(raw, "security.outbound.allow"),
+        guarding: guarding::guarding(raw),
     }
 }
 
@@ -284,10 +345,11 @@ fn check_whole(config: &Config, raw: &mut Raw) {
     let service = &config.service;
     if !service.listen.ip().is_loopback() {
         let host = parts("service.host");
-        if !service.is_tls_terminated_upstream {
+        if !service.is_tls_terminated_upstream && service.tls.is_none() {
             let problem = format!("{} is not loopback and there is no TLS", service.listen.ip());
-            let hint = "set service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) \
-                        when a proxy ends TLS, or listen on 127.0.0.1";
+            let hint = "set service.tls.certFile and keyFile, or service.tlsTerminatedUpstream \
+                        (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on \
+                        127.0.0.1";
             raw.fault(&host, problem, Some(hint.to_owned()));
         }
         if !config.security.is_rbac_on {
@@ -332,7 +394,16 @@ fn check_models_exist(config: &Config, raw: &mut Raw) {
     }
 }
 
-fn text(raw: &Raw, path: &str) -> String {
+pub(super) fn texts(raw: &Raw, path: &str) -> Vec<String> {
+    match raw.get(path).map(|found| found.value) {
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn text(raw: &Raw, path: &str) -> String {
     let found = raw.get(path).and_then(|found| found.value.as_str().map(str::to_owned));
     found.unwrap_or_default()
 }
@@ -341,7 +412,7 @@ fn flag(raw: &Raw, path: &str) -> bool {
     raw.get(path).and_then(|found| found.value.as_bool()).unwrap_or_default()
 }
 
-fn whole(raw: &Raw, path: &str) -> u64 {
+pub(super) fn whole(raw: &Raw, path: &str) -> u64 {
     raw.get(path).and_then(|found| found.value.as_u64()).unwrap_or_default()
 }
 

@@ -1,9 +1,10 @@
 //! The configuration: one file, then the environment, then options. `raw` reads, `checked` accepts,
-//! `keys` documents, `place` and `fault` make the messages good.
+//! `keys` documents, `place` and `fault` make the messages good; `oauth` accepts who may ask.
 
 pub mod checked;
 pub mod fault;
 pub mod keys;
+pub mod oauth;
 pub mod place;
 pub mod raw;
 pub mod show;

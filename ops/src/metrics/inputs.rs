@@ -1,6 +1,7 @@
 //! What a scrape shows: figures of shards, net cores and the process, gathered and merged once.
 
 use super::cost::CostCounts;
+use super::security::AuthCounts;
 use crate::exposition::Distribution;
 use crate::process::ProcessInfo;
 use no_engine::stats::{AgentStats, CallStats, ShardStats};
@@ -36,27 +37,6 @@ pub struct HttpStats {
     pub refused: [u64; no_net::admit::REFUSED.len()],
     /// The longest wait that a net core foretells, in µs.
     pub foretold_us: u64,
-}
-
-/// What the access checks counted.
-#[derive(Clone, Debug, Default)]
-pub struct AuthCounts {
-    /// Tokens accepted.
-    pub accepted: u64,
-    /// Refused, by [`no_auth::Denied::reason`].
-    pub denied: BTreeMap<&'static str, u64>,
-    /// Allowed and denied, by the permission's name.
-    pub by_permission: BTreeMap<&'static str, (u64, u64)>,
-    /// Calls to the outside that the guard refused.
-    pub outbound_refused: u64,
-}
-
-impl AuthCounts {
-    /// How often a permission was allowed and denied.
-    #[must_use]
-    pub fn decisions(&self, permission: &str) -> (u64, u64) {
-        self.by_permission.get(permission).copied().unwrap_or_default()
-    }
 }
 
 /// Everything that one scrape shows.

@@ -74,6 +74,31 @@ fn every_family_of_the_design_is_there_from_the_start() {
     }
 }
 
+/// The families of `metrics/security.rs` before anything has happened: every label is there.
+#[test]
+fn security_labels_are_there_from_the_start() {
+    let text = render(&Snapshot::default(), Format::Text);
+    for sample in [
+        r#"no_auth_failures_total{method="bearer",reason="missing"} 0"#,
+        r#"no_auth_failures_total{method="bearer",reason="revoked"} 0"#,
+        r#"no_rbac_denials_total{permission="tasks:control"} 0"#,
+        r#"no_rbac_decisions_total{permission="admin:shutdown",decision="denied"} 0"#,
+        r#"no_security_violations_total{kind="outbound"} 0"#,
+        r#"no_security_violations_total{kind="forged_token"} 0"#,
+        r#"no_security_violations_total{kind="revoked_token"} 0"#,
+        r#"no_suspicious_activity_total{kind="failure_burst"} 0"#,
+        r#"no_suspicious_activity_total{kind="task_probing"} 0"#,
+        r#"no_rate_limited_total{limit="address"} 0"#,
+        r#"no_rate_limited_total{limit="principal"} 0"#,
+        r#"no_rate_limited_total{limit="failures"} 0"#,
+        "no_audit_lines_total 0",
+        "no_audit_suppressed_total 0",
+        "no_audit_errors_total 0",
+    ] {
+        assert!(text.contains(&format!("{sample}\n")), "{sample} is missing");
+    }
+}
+
 #[test]
 fn names_and_labels_follow_the_rules() {
     let mut seen = BTreeSet::new();

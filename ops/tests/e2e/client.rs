@@ -84,7 +84,7 @@ impl Client {
 
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        self.url.trim_start_matches("https://").trim_start_matches("http://")
     }
 
     /// The token that is sent.

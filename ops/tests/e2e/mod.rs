@@ -13,6 +13,7 @@ pub(crate) mod forward;
 pub(crate) mod node;
 pub(crate) mod pipe;
 pub(crate) mod server;
+pub(crate) mod shim;
 pub(crate) mod sse;
 
 pub(crate) use client::{Client, Reply};

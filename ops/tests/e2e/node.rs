@@ -91,7 +91,7 @@ impl Drop for Node {
 /// The URL in the line that says `listening`.
 fn listening(line: &str) -> Option<String> {
     let rest = line.split_once("listening").map(|_| line)?;
-    let at = rest.find("http://127.0.0.1:")?;
+    let at = rest.find("http://127.0.0.1:").or_else(|| rest.find("https://127.0.0.1:"))?;
     let url = rest[at..].split(|c: char| c == '"' || c == ',' || c.is_whitespace()).next()?;
     Some(url.trim_end_matches('/').to_owned())
 }

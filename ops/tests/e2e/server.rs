@@ -20,7 +20,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// The `Idempotency-Key`; empty when it has none.
     pub(crate) key: String,
-    /// The body as JSON; null when it is none.
+    /// The body as JSON, or as its text; null when there is none.
     pub(crate) body: Value,
     /// Whether the other side closed before it was answered.
     pub(crate) is_closed: bool,
@@ -227,6 +227,8 @@ fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
     }
     let mut body = vec![0; len];
     reader.read_exact(&mut body).ok()?;
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let text = String::from_utf8_lossy(&body);
+    let text = || if text.is_empty() { Value::Null } else { json!(text) };
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
     Some(Seen { method, path, key, body, is_closed: false })
 }

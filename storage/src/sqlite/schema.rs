@@ -7,9 +7,9 @@
 //! Both are keyed by id and not by partition: ids grow with time, so a batch touches one page of
 //! the index at its end, where an index by partition would touch one page for each partition.
 //!
-//! Rows of `events` stand in the order in which they came, not by task: the loops that live at a time
-//! then share the pages that a transaction touches, where a table by task has a page for each. Files
-//! of the builds before have it by task; the statements are the same.
+//! Rows of `events` stand in the order in which they came, not by task: the loops that live at a
+//! time then share the pages that a transaction touches, where a table by task has a page for each.
+//! Files of the builds before have it by task; the statements are the same.
 //!
 //! `tasks.history` is the beginning of a task's history and `events` the rest of it, several events
 //! to a row that is named by the number of its first (`rows/event.rs`). `named` are the hashes of

@@ -2,7 +2,10 @@
 
 use super::super::raw::File;
 use super::*;
+use crate::audit::AuditBounds;
 use expect_test::{Expect, expect};
+use no_auth::limit::Rate;
+use no_net::gate::Rates;
 
 fn read(text: &str) -> Result<Config, Vec<Fault>> {
     let files = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
@@ -42,11 +45,36 @@ fn the_example_is_complete_and_accepted() {
 }
 
 #[test]
+fn limits_proxies_and_the_audit_log_are_read() {
+    let default = read("{}").expect("accepted").security.guarding;
+    assert_eq!((default.rates, default.audit), (Rates::default(), Some(AuditBounds::default())));
+    let said = read(
+        r#"{"security":{"rateLimit":{"enabled":true,"perPrincipal":{"perSecond":7,"burst":9}},
+            "trustedProxies":["10.0.0.0/8"],"forwardedHeader":"forwarded",
+            "audit":{"enabled":false}}}"#,
+    );
+    let said = said.expect("accepted").security.guarding;
+    let asks = (Rate::new(7, 9), Rate::new(2_000, 4_000));
+    assert_eq!((said.rates.asks, said.audit), (Some(asks), None));
+    assert!(!said.proxies.is_empty());
+    refused(
+        r#"{"security":{"rateLimit":{"failures":{"burst":0}},
+            "forwardedHeader":"via",
+            "trustedProxies":["10.0.0.1",
+                "10.0.0.1/8"]}}"#,
+        &expect![[r#"
+            c.json:2: security.forwardedHeader: must be x-forwarded-for or forwarded, not "via"
+            c.json:1: security.rateLimit.failures.burst: must be whole number from 1 to 1000000, not 0
+            c.json:4: security.trustedProxies.1: must be an address or a CIDR block without bits behind its prefix"#]],
+    );
+}
+
+#[test]
 fn an_open_address_needs_tls_and_roles() {
     refused(
         r#"{"service":{"host":"0.0.0.0"},"security":{"rbac":{"enabled":false}}}"#,
         &expect![[r#"
-            c.json:1: service.host: 0.0.0.0 is not loopback and there is no TLS (set service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on 127.0.0.1)
+            c.json:1: service.host: 0.0.0.0 is not loopback and there is no TLS (set service.tls.certFile and keyFile, or service.tlsTerminatedUpstream (NO_TLS_TERMINATED_UPSTREAM=true) when a proxy ends TLS, or listen on 127.0.0.1)
             c.json:1: security.rbac.enabled: may not be off on 0.0.0.0 (loopback only)"#]],
     );
     let open = r#"{"service":{"host":"::","tlsTerminatedUpstream":true}}"#;

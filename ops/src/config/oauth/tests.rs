@@ -1,0 +1,1 @@
+//! What is accepted of issuer and roles.
