@@ -1,10 +1,10 @@
 //! Logins of browsers that are under way: what was sent to the issuer and must come back.
 //!
 //! Authorization code with PKCE (RFC 6749, 7636), `state` and `nonce` (OpenID Connect Core 1.0),
-//! and the issuer's name in its answer (RFC 9207), as RFC 9700 asks for. A `state` is good once, for
-//! ten minutes, and for the browser alone that it was given to, which a cookie of its own proves:
-//! else somebody could log a victim into an account of theirs. Only what the hash of the state finds
-//! is kept. Clock and randomness are handed in.
+//! and the issuer's name in its answer (RFC 9207), as RFC 9700 asks for. A `state` is good once,
+//! for ten minutes, and for the browser alone that it was given to, which a cookie of its own
+//! proves: else somebody could log a victim into an account of theirs. Only what the hash of the
+//! state finds is kept. Clock and randomness are handed in.
 
 use crate::session::Secret;
 use aws_lc_rs::digest::{SHA256, digest};

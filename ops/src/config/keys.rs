@@ -2,8 +2,8 @@
 //! meaning. `raw` refuses what does not stand here, `checked` can read nothing else, and
 //! `no config keys` prints it; so a key without documentation cannot exist.
 //!
-//! A `*` in a path stands for a name that the operator chooses. The keys are in `table`, what they are
-//! made of is here.
+//! A `*` in a path stands for a name that the operator chooses. The keys are in `table`, what they
+//! are made of is here.
 
 mod table;
 
