@@ -74,7 +74,7 @@ impl Refused {
     fn problem(self) -> Problem {
         match self {
             Refused::DiskFull => Problem::new(Code::DiskFull, ""),
-            Refused::MemoryFull => Problem::new(Code::QueueFull, "the node's memory is used up"),
+            Refused::MemoryFull => Problem::new(Code::QueueFull, "the node's memory is full"),
             Refused::Draining => Problem::new(Code::Draining, ""),
             Refused::PendingFull => Problem::new(Code::QueueFull, "too many requests are waiting"),
             Refused::RingFull => Problem::new(Code::QueueFull, "the rings to the shards are full"),
