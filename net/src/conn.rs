@@ -113,8 +113,9 @@ impl ConnState {
     pub fn is_overdue(&self, patience: &Patience) -> bool {
         let now = self.clock.get();
         let past = |since: u64, ms: u64| since.saturating_add(ms) < now;
-        if self.stalled_since.get().is_some_and(|since| past(since, patience.write_ms)) {
-            return true;
+        if let Some(since) = self.stalled_since.get() {
+            // Nothing else is due while an answer is on its way, however long that is.
+            return past(since, patience.write_ms);
         }
         if 0 < self.in_flight.get() {
             return false;
@@ -171,7 +172,14 @@ impl ConnState {
 
     /// The socket has taken what there was.
     pub(crate) fn moved(&self) {
-        self.stalled_since.set(None);
+        if self.stalled_since.take().is_none() {
+            return;
+        }
+        let now = self.clock.get();
+        self.idle_since.set(now);
+        if self.head_since.get().is_some() {
+            self.head_since.set(Some(now));
+        }
     }
 }
 
@@ -229,6 +237,22 @@ mod tests {
         assert!(state.is_overdue(&PATIENCE));
         state.moved();
         assert!(!state.is_overdue(&PATIENCE));
+    }
+
+    #[test]
+    fn a_long_answer_is_neither_idle_nor_a_late_head() {
+        let clock = Coarse::default();
+        let state = ConnState::new(Rc::clone(&clock), Rc::default());
+        drop(state.begin());
+        state.read_bytes(b"G");
+        for now in (20..200).step_by(20) {
+            state.stalled();
+            clock.set(now);
+            assert!(!state.is_overdue(&PATIENCE), "{now}: it takes its time, but it moves");
+            state.moved();
+        }
+        clock.set(clock.get() + 6);
+        assert!(state.is_overdue(&PATIENCE), "the head that began meanwhile is due now");
     }
 
     #[test]

@@ -51,7 +51,7 @@ connection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 1
 
 /// What a client gets that speaks plain HTTP where TLS is due.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-content-type: application/problem+json\r\ncontent-length: 106\r\n\r\n\
+content-type: application/problem+json\r\ncontent-length: 109\r\n\r\n\
 {\"type\":\"urn:no:problem:bad_request\",\"title\":\"This port speaks TLS: https\",\"status\":400,\
 \"code\":\"bad_request\"}";
 

@@ -1,6 +1,8 @@
 //! Over real sockets, on port 0, in virtual time.
 
 mod framing;
+mod slow;
+mod tls;
 
 use super::speak::LocalExecutor;
 use super::*;
@@ -16,8 +18,20 @@ use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// Bytes of the large answer: more than sockets hold.
+const LARGE_BYTES: usize = 24 << 20;
+
 /// A server with a route that answers at once and one that waits for as many ms as it is told.
 async fn with_server<Fut: Future<Output = ()>>(
+    limits: ServerLimits,
+    test: impl FnOnce(std::net::SocketAddr, Rc<Core>, Rc<World>) -> Fut,
+) {
+    with_tls(None, limits, test).await;
+}
+
+/// The same over TLS.
+async fn with_tls<Fut: Future<Output = ()>>(
+    tls: Option<TlsSource>,
     limits: ServerLimits,
     test: impl FnOnce(std::net::SocketAddr, Rc<Core>, Rc<World>) -> Fut,
 ) {
@@ -39,15 +53,20 @@ async fn with_server<Fut: Future<Output = ()>>(
         Ok(json(StatusCode::OK, format!("{}", body.len()).into()))
     });
     router.mount(Method::POST, "/len", Access::Open, body);
+    let large = handler(|_| async { Ok(json(StatusCode::OK, vec![b' '; LARGE_BYTES])) });
+    router.mount(Method::GET, "/large", Access::Open, large);
+    router.mount(Method::GET, "/certified/ping", Access::Open, handler(|_| async { Ok(pong()) }));
+    router.need_certificate("/certified/");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
+    let door = Door { listener, tls };
     let (router, core) = (Rc::clone(&world.router), Rc::clone(&world.core));
     let (world, phase) = (Rc::new(world), core.phase.clone());
     let serving = async {
         let local = tokio::task::LocalSet::new();
         let test = test(addr, core, Rc::clone(&world));
         let served = local.run_until(async {
-            let serving = tokio::task::spawn_local(serve(listener, router, limits, phase));
+            let serving = tokio::task::spawn_local(serve(door, router, limits, phase));
             test.await;
             world.orders.set_phase(Phase::Stopping);
             serving.await
