@@ -9,7 +9,7 @@ use no_engine::machine::{Gated, LastStop, Machine};
 use no_engine::payload::{Payload, hash};
 use no_engine::permit::Permits;
 use no_engine::port::Loaded;
-use no_engine::task::NewTask;
+use no_engine::task::{NewTask, State};
 use no_engine::time::{Millis, Mono, Now};
 use std::sync::Arc;
 
@@ -130,4 +130,18 @@ fn a_bound_that_comes_later_counts_what_runs() {
     let output = Payload::null();
     let done = report(&mut machine, holder, Report::Complete { output });
     assert_eq!((done, permits.used()), (Ok(Reported::Taken), 0));
+}
+
+#[test]
+fn a_stream_of_a_task_that_ends_in_the_same_turn_is_told_so() {
+    let mut machine = machine();
+    let holder = leased(&mut machine);
+    let (task, output) = (holder.task, Payload::null());
+    let reports = vec![(holder, Report::Complete { output })];
+    machine.decide(NOW, Command::Report { reply: REPLY, tenant: "a".into(), reports });
+    let told = ask(&mut machine, Command::Subscribe { reply: REPLY, task });
+    let ended = Refusal::TaskEnded { task, state: State::Succeeded };
+    assert!(matches!(&told, Answer::Refused(refusal) if *refusal == ended), "{told:?}");
+    let later = ask(&mut machine, Command::Subscribe { reply: REPLY, task });
+    assert!(matches!(later, Answer::Refused(Refusal::NotLive(_))), "{later:?}");
 }

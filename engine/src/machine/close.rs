@@ -105,7 +105,7 @@ impl Machine {
         assert!(held.slot().is_none() && !held.is_queued && !held.is_counted);
         self.live_tasks -= 1;
         self.live_bytes -= held.task.input.resident_bytes();
-        self.watchers_len -= held.watchers_len();
+        assert_eq!(held.watchers_len(), 0, "its end was told to all who waited for it");
         self.agents.release_key(held.key);
         if held.task.state == State::Failed {
             self.agents.stats_mut(held.lane).live[State::Failed as usize] -= 1;
