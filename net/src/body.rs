@@ -4,11 +4,12 @@
 //! or a stream that a task writes into; either way it keeps its connection busy until hyper has
 //! dropped it.
 
-use crate::conn::InFlight;
+use crate::conn::{ConnState, InFlight};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -16,9 +17,46 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub enum InBody {
     /// From a connection.
-    Socket(Incoming),
+    Socket(SocketBody),
     /// Handed in whole.
     Given(Option<Bytes>),
+}
+
+/// A body that its connection gets back when it is dropped before its end.
+#[derive(Debug)]
+pub struct SocketBody {
+    /// `None` once all of it has come.
+    incoming: Option<Incoming>,
+    state: Rc<ConnState>,
+}
+
+impl SocketBody {
+    /// The body of the request that has just begun on the connection.
+    #[must_use]
+    pub fn new(incoming: Incoming, state: Rc<ConnState>) -> SocketBody {
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        SocketBody { incoming, state }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(incoming).poll_frame(cx);
+        if let Poll::Ready(None | Some(Err(_))) = polled {
+            self.incoming = None;
+        }
+        polled
+    }
+}
+
+impl Drop for SocketBody {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream()) {
+            self.state.put_unread(incoming);
+        }
+    }
 }
 
 impl Body for InBody {
@@ -30,21 +68,24 @@ impl Body for InBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
-            InBody::Socket(incoming) => Pin::new(incoming).poll_frame(cx),
+            InBody::Socket(body) => body.poll_frame(cx),
             InBody::Given(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            InBody::Socket(incoming) => incoming.is_end_stream(),
+            InBody::Socket(body) => body.incoming.as_ref().is_none_or(Body::is_end_stream),
             InBody::Given(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            InBody::Socket(incoming) => incoming.size_hint(),
+            InBody::Socket(body) => match &body.incoming {
+                Some(incoming) => incoming.size_hint(),
+                None => SizeHint::with_exact(0),
+            },
             InBody::Given(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

@@ -6,6 +6,7 @@
 //! time-out may come one sweep late, and a request costs no timer.
 
 use crate::server::heads::Heads;
+use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -36,6 +37,7 @@ pub struct ConnState {
     is_multiplexed: Cell<bool>,
     is_operators: Cell<bool>,
     heads: RefCell<Heads>,
+    unread: RefCell<Option<Incoming>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     closed: Rc<Notify>,
@@ -73,6 +75,7 @@ impl ConnState {
             is_multiplexed: Cell::new(false),
             is_operators: Cell::new(false),
             heads: RefCell::default(),
+            unread: RefCell::default(),
             order: Cell::new(Order::Go),
             waker: RefCell::new(None),
             closed,
@@ -161,6 +164,19 @@ impl ConnState {
     /// coding.
     pub(crate) fn take_doubt(&self) -> bool {
         self.heads.borrow_mut().take_doubt()
+    }
+
+    /// The request under way is answered without the rest of its body.
+    pub(crate) fn put_unread(&self, body: Incoming) {
+        // On HTTP/2 that is the end of one stream, and no matter of the connection.
+        if !self.is_multiplexed.get() {
+            self.unread.replace(Some(body));
+        }
+    }
+
+    /// What the request just answered left of its body.
+    pub(crate) fn take_unread(&self) -> Option<Incoming> {
+        self.unread.take()
     }
 
     /// The socket takes nothing now.

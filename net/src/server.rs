@@ -10,6 +10,7 @@ mod gather;
 pub(crate) mod heads;
 mod speak;
 mod strict;
+mod unread;
 
 use crate::admit::is_operators;
 use crate::conn::{Coarse, ConnState, Order, Patience};
@@ -17,6 +18,7 @@ use crate::core::{Phase, PhaseReceiver};
 use crate::route::Router;
 use crate::stats::Connected;
 use crate::tls::TlsSource;
+use bytes::{Bytes, BytesMut};
 use speak::{Asker, Speaks, converse};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -24,7 +26,7 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -57,8 +59,8 @@ content-type: application/problem+json\r\ncontent-length: 109\r\n\r\n\
 
 /// How HTTP/2 begins (RFC 9113, 3.4); no HTTP/1 method begins like this.
 const PREFACE: &[u8] = b"PRI ";
-/// Bytes of a first request that are looked at before it is read.
-const PEEK_BYTES: usize = 16;
+/// Bytes of a connection that are read first, to see what it speaks.
+const FIRST_BYTES: usize = 16;
 /// How a handshake of TLS begins: the type of its record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
@@ -181,7 +183,8 @@ async fn accept(
         let _ = socket.set_nodelay(true);
         let state = ConnState::new(Rc::clone(clock), Rc::clone(&open.closed));
         open.states.borrow_mut().push(Rc::downgrade(&state));
-        let asker = Asker { router: Rc::clone(router), state, peer, is_proven: false };
+        let asker =
+            Asker { router: Rc::clone(router), state, peer, is_proven: false, is_secure: false };
         let tls = front.tls.map(TlsSource::now);
         tokio::task::spawn_local(connection(socket, asker, tls, connected));
     }
@@ -223,19 +226,18 @@ async fn finish(open: &Open) {
 }
 
 async fn connection(
-    socket: TcpStream,
+    mut socket: TcpStream,
     mut asker: Asker,
     tls: Option<TlsAcceptor>,
     _connected: Connected,
 ) {
-    let mut first = [0_u8; PEEK_BYTES];
     let Some(acceptor) = tls else {
-        let Some(speaks) = first_words(&socket, &asker.state).await else { return };
-        return converse(socket, speaks, asker, false).await;
+        let Some((speaks, first)) = first_words(&mut socket, &asker.state).await else { return };
+        return converse(socket, first, speaks, asker).await;
     };
-    match peek(&socket, &asker.state, &mut first).await {
+    match peek(&socket, &asker.state).await {
         None => return,
-        Some(_) if first[0] == TLS_HANDSHAKE => {}
+        Some(TLS_HANDSHAKE) => {}
         Some(_) => return refuse_plain(socket).await,
     }
     let state = Rc::clone(&asker.state);
@@ -258,7 +260,8 @@ async fn connection(
         _ => Speaks::Http1,
     };
     asker.is_proven = session.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    converse(stream, speaks, asker, true).await;
+    asker.is_secure = true;
+    converse(stream, Bytes::new(), speaks, asker).await;
 }
 
 /// Ready once the connection is told to end.
@@ -270,14 +273,15 @@ async fn ordered(state: &ConnState) {
     .await;
 }
 
-/// The first bytes, without taking them; `None` when none come, or we are ordered to close.
-async fn peek(socket: &TcpStream, state: &ConnState, first: &mut [u8]) -> Option<usize> {
+/// The first byte, without taking it; `None` when none comes, or we are ordered to close.
+async fn peek(socket: &TcpStream, state: &ConnState) -> Option<u8> {
+    let mut first = [0_u8; 1];
     let len = tokio::select! {
         biased;
         () = ordered(state) => return None,
-        peeked = socket.peek(first) => peeked.ok()?,
+        peeked = socket.peek(&mut first) => peeked.ok()?,
     };
-    (0 < len).then_some(len)
+    (0 < len).then_some(first[0])
 }
 
 /// Says in plain words that TLS is due: the other side would not understand an alert.
@@ -289,22 +293,24 @@ async fn refuse_plain(mut socket: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_millis(speak::LINGER_MS_MAX), saying).await;
 }
 
-/// What the first bytes speak; `None` when none come, or we are ordered to close.
-async fn first_words(socket: &TcpStream, state: &ConnState) -> Option<Speaks> {
-    let mut first = [0_u8; PEEK_BYTES];
+/// What the first bytes speak, and they; `None` when none come, or we are ordered to close.
+async fn first_words(socket: &mut TcpStream, state: &ConnState) -> Option<(Speaks, Bytes)> {
+    let mut first = BytesMut::with_capacity(FIRST_BYTES);
     loop {
-        let len = peek(socket, state, &mut first).await?;
-        let shared = len.min(PREFACE.len());
-        if first[..shared] != PREFACE[..shared] {
-            let path = first[..len].strip_prefix(b"GET ").unwrap_or_default();
+        let len = tokio::select! {
+            biased;
+            () = ordered(state) => return None,
+            read = socket.read_buf(&mut first) => read.ok()?,
+        };
+        let shared = first.len().min(PREFACE.len());
+        if first[..shared] != PREFACE[..shared] || len == 0 {
+            let path = first.strip_prefix(b"GET ").unwrap_or_default();
             state.set_operators(std::str::from_utf8(path).is_ok_and(is_operators));
-            return Some(Speaks::Http1);
+            return (!first.is_empty()).then(|| (Speaks::Http1, first.freeze()));
         }
         if shared == PREFACE.len() {
-            return Some(Speaks::Http2);
+            return Some((Speaks::Http2, first.freeze()));
         }
-        // Less than four bytes that may yet become a preface; a peek does not wait for more.
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

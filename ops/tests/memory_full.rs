@@ -4,7 +4,7 @@
 mod e2e;
 
 use e2e::client::JSON;
-use e2e::{Client, Home, Node, PATIENCE};
+use e2e::{Home, Node, PATIENCE};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -29,12 +29,7 @@ fn used_up_memory_refuses_new_work_until_the_old_is_done() {
     work_off(&node);
     let deadline = Instant::now() + PATIENCE;
     let again = json!({"agent": "echo", "input": 1}).to_string();
-    let is_taken = || {
-        // As in `fill`.
-        let reply = node.try_send("POST", "/v1/tasks", &[JSON], Some(again.as_bytes()));
-        reply.is_ok_and(|reply| reply.status != 503)
-    };
-    while !is_taken() {
+    while node.send("POST", "/v1/tasks", &[JSON], Some(again.as_bytes())).status == 503 {
         assert!(Instant::now() < deadline, "refused although nothing is left");
     }
     node.stop();
@@ -47,13 +42,13 @@ fn fill(node: &Node) -> (Value, Value) {
     let batch = json!({"tasks": vec![task; BATCH]}).to_string();
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        // Who is refused before its body is read may find the connection closed instead.
-        let body = Some(batch.as_bytes());
-        let reply = node.try_send("POST", "/v1/tasks/batch", &[JSON], body);
-        let Some(reply) = reply.ok().filter(|reply| reply.status != 200) else { continue };
+        let reply = node.send("POST", "/v1/tasks/batch", &[JSON], Some(batch.as_bytes()));
+        if reply.status == 200 {
+            continue;
+        }
         assert!(!reply.header("retry-after").is_empty());
         let refused = reply.problem(503, "queue_full");
-        let health = fresh(node).get("/health").body;
+        let health = node.get("/health").body;
         let by_net = metric(node, "no_admission_refused_total{reason=\"memory_full\"}");
         if health["checks"]["memory"]["status"] == "failing" && 0 < by_net {
             return (refused, health);
@@ -78,13 +73,8 @@ fn work_off(node: &Node) {
     }
 }
 
-/// A client with a connection of its own: one that was refused unread may be closed.
-fn fresh(node: &Node) -> Client {
-    node.patient(PATIENCE).with_token(None)
-}
-
 fn metric(node: &Node, name: &str) -> u64 {
-    let text = fresh(node).get("/metrics").expect(200).text;
+    let text = node.get("/metrics").expect(200).text;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name}")).parse::<f64>().expect("a number") as u64
 }

@@ -7,6 +7,7 @@
 //! cost one system call, and none is lost. TLS gets whole records by the same way.
 
 use crate::conn::ConnState;
+use bytes::Bytes;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +25,8 @@ const KEPT_BYTES_MAX: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     socket: RefCell<S>,
+    /// What was read of the socket before hyper had it.
+    before: RefCell<Bytes>,
     out: RefCell<Out>,
     state: Rc<ConnState>,
 }
@@ -58,8 +61,19 @@ impl Out {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(socket: S, state: Rc<ConnState>) -> Wire<S> {
-        Wire { socket: RefCell::new(socket), out: RefCell::default(), state }
+    /// Of the socket `before` was read already; hyper reads that first.
+    pub(super) fn new(socket: S, before: Bytes, state: Rc<ConnState>) -> Wire<S> {
+        let (socket, before) = (RefCell::new(socket), RefCell::new(before));
+        Wire { socket, before, out: RefCell::default(), state }
+    }
+
+    /// What was read of the socket before.
+    fn put_before(&self, buf: &mut ReadBuf<'_>) {
+        let mut before = self.before.borrow_mut();
+        if !before.is_empty() {
+            let len = before.len().min(buf.remaining());
+            buf.put_slice(&before.split_to(len));
+        }
     }
 
     /// Puts `answer` in the place of hyper's own answer to a malformed head: that has no body, and
@@ -159,12 +173,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        let begun = buf.filled().len();
+        self.0.put_before(buf);
         let polled = Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, buf);
-        if before < buf.filled().len() {
-            self.0.state.read_bytes(&buf.filled()[before..]);
+        if buf.filled().len() <= begun {
+            return polled;
         }
-        polled
+        self.0.state.read_bytes(&buf.filled()[begun..]);
+        match polled {
+            Poll::Pending => Poll::Ready(Ok(())),
+            ready => ready,
+        }
     }
 }
 
@@ -213,7 +232,7 @@ mod tests {
         let (socket, peer) = tokio::io::duplex(room);
         let clock = Coarse::default();
         let state = ConnState::new(Rc::clone(&clock), Rc::default());
-        (Rc::new(Wire::new(socket, state)), peer, clock)
+        (Rc::new(Wire::new(socket, Bytes::new(), state)), peer, clock)
     }
 
     #[tokio::test]

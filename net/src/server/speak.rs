@@ -1,17 +1,18 @@
 //! One connection from its first request to its end, in HTTP/1.1 or HTTP/2, over TLS or not.
 
 use super::gather::{Io, Wire};
-use super::{HEAD_BYTES_MAX, STREAMS_MAX, strict};
+use super::{HEAD_BYTES_MAX, STREAMS_MAX, strict, unread};
 use crate::admit::is_operators;
 use crate::admit::turns::{Place, Verdict};
-use crate::body::{InBody, OutBody};
+use crate::body::{InBody, OutBody, SocketBody};
 use crate::conn::{ConnState, Order};
 use crate::cost::{Costs, Layer};
 use crate::headers::{STRICT_TRANSPORT, secure_transport};
 use crate::route::{Response, Router};
 use crate::tls::Proven;
+use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper::{Request, Version};
@@ -58,17 +59,20 @@ pub(super) struct Asker {
     pub(super) peer: IpAddr,
     /// Whether a certificate of theirs was verified.
     pub(super) is_proven: bool,
+    /// Whether the connection is TLS.
+    pub(super) is_secure: bool,
 }
 
-/// Serves one connection to its end.
-pub(super) async fn converse<S>(socket: S, speaks: Speaks, asker: Asker, is_secure: bool)
+/// Serves one connection to its end; `before` is what was read of it already.
+pub(super) async fn converse<S>(socket: S, before: Bytes, speaks: Speaks, asker: Asker)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (state, router) = (Rc::clone(&asker.state), Rc::clone(&asker.router));
-    let wire = Rc::new(Wire::new(socket, Rc::clone(&state)));
+    let wire = Rc::new(Wire::new(socket, before, Rc::clone(&state)));
     let io = TokioIo::new(Io(Rc::clone(&wire)));
-    let service = OurService { asker, is_secure };
+    let is_secure = asker.is_secure;
+    let service = OurService(asker);
     let costs = Rc::clone(&router.core().costs);
     let end = if speaks == Speaks::Http2 {
         state.multiplexed();
@@ -211,10 +215,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecu
     }
 }
 
-struct OurService {
-    asker: Asker,
-    is_secure: bool,
-}
+struct OurService(Asker);
 
 impl Service<Request<Incoming>> for OurService {
     type Response = Response;
@@ -222,7 +223,7 @@ impl Service<Request<Incoming>> for OurService {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let asker = &self.asker;
+        let asker = &self.0;
         let in_flight = asker.state.begin();
         asker.state.set_operators(is_operators(request.uri().path()));
         let (mut parts, body) = request.into_parts();
@@ -230,19 +231,26 @@ impl Service<Request<Incoming>> for OurService {
         if asker.is_proven {
             parts.extensions.insert(Proven);
         }
-        let (router, peer, is_secure) = (Rc::clone(&asker.router), asker.peer, self.is_secure);
+        let is_http1 = parts.version < Version::HTTP_2;
+        let expects = parts.headers.contains_key(EXPECT);
+        let (router, state) = (Rc::clone(&asker.router), Rc::clone(&asker.state));
+        let (peer, is_secure) = (asker.peer, asker.is_secure);
         Box::pin(async move {
-            let mut response = match strict {
-                Ok(()) => router.serve(parts, InBody::Socket(body), peer).await,
-                Err(problem) => {
-                    let mut refused = router.refuse(&problem, parts.uri.path());
-                    if parts.version < Version::HTTP_2 {
-                        let close = HeaderValue::from_static("close");
-                        refused.headers_mut().insert(CONNECTION, close);
-                    }
-                    refused
+            let (mut response, is_last) = match strict {
+                Ok(()) => {
+                    let body = InBody::Socket(SocketBody::new(body, Rc::clone(&state)));
+                    let response = router.serve(parts, body, peer).await;
+                    let is_last = match state.take_unread() {
+                        Some(body) if is_http1 => expects || !unread::discard(body).await,
+                        _ => false,
+                    };
+                    (response, is_last)
                 }
+                Err(problem) => (router.refuse(&problem, parts.uri.path()), is_http1),
             };
+            if is_last {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if is_secure {
                 secure_transport(response.headers_mut());
             }

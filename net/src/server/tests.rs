@@ -138,6 +138,42 @@ async fn bad_heads_are_refused_and_closed() {
     .await;
 }
 
+/// A request for a route that is not there, whose head and body (of which `sent` comes) are written
+/// apart, with one that is behind it: both answers, as far as they come.
+async fn refused_unread(addr: std::net::SocketAddr, header: &str, sent: &[u8]) -> String {
+    let mut socket = connect(addr).await;
+    let head = format!("POST /no HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.expect("writes");
+    tokio::task::yield_now().await;
+    // What is too much is met by an end.
+    let _ = socket.write_all(sent).await;
+    let _ = socket.write_all(b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    to_end(&mut socket).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_before_the_body_keeps_the_connection_or_says_that_it_ends() {
+    with_server(ServerLimits::default(), |addr, _, _| async move {
+        let many = vec![b'x'; 300 << 10];
+        let rows: [(&str, &[u8], bool); 6] = [
+            ("content-length: 2", b"{}", true),
+            ("transfer-encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n", true),
+            ("content-length: 20000", &many[..20_000], true),
+            ("content-length: 1000", b"{}", false),
+            ("content-length: 307200", &many, false),
+            ("content-length: 2\r\nexpect: 100-continue", b"", false),
+        ];
+        for (header, body, is_kept) in rows {
+            let answered = refused_unread(addr, header, body).await;
+            assert!(answered.starts_with("HTTP/1.1 404"), "{header}: {answered}");
+            let (refused, rest) = answered.split_once("\r\n\r\n").expect("a head");
+            assert_eq!(!refused.contains("connection: close"), is_kept, "{header}: {answered}");
+            assert_eq!(rest.ends_with("\"pong\""), is_kept, "{header}: {answered}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn requests_may_be_pipelined() {
     with_server(ServerLimits::default(), |addr, core, _| async move {
@@ -182,6 +218,13 @@ async fn those_who_dawdle_are_closed() {
         let begun = Instant::now();
         assert_eq!(sent(addr, "PR").await, "");
         assert!(matches!(took(begun), 5..=6), "half a preface: {}", took(begun));
+
+        let mut apart = connect(addr).await;
+        for piece in ["P", "U", "T /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"] {
+            apart.write_all(piece.as_bytes()).await.expect("writes");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(to_end(&mut apart).await.starts_with("HTTP/1.1 405"), "no preface after all");
 
         let begun = Instant::now();
         let kept = sent(addr, "GET /ping HTTP/1.1\r\nhost: x\r\n\r\n").await;

@@ -72,7 +72,7 @@ async fn beside<T: 'static, Fut: Future<Output = T> + 'static>(
         let begun = Instant::now();
         let answer = sent(addr, GET_PING).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        // Virtual time stands still while anybody has work; the 10 ms are the look at a preface.
+        // Virtual time stands still while anybody has work.
         assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
