@@ -214,10 +214,10 @@ pub struct Task {
     pub input: Payload,
     /// Why the last attempt failed.
     pub error: Option<Box<TaskError>>,
-    /// What it waits for, while `waiting`.
-    pub waiting: Option<Box<Waiting>>,
-    /// The loop of kind `model` and the steps of a worker's attempt.
-    pub run: Option<Box<LoopState>>,
+    waits: Waits,
+    /// The loop of kind `model` and the steps of a worker's attempt. Shared with the images of
+    /// batches under way, and copied when it changes before they are done with it.
+    pub run: Option<Arc<LoopState>>,
     /// `None` where all of it is absent. Shared: it never changes.
     asked: Option<Arc<Asked>>,
     end: Option<Box<End>>,
@@ -272,6 +272,36 @@ impl Asked {
     }
 }
 
+/// What a parked task waits for. A timer, as most do, costs no box.
+#[derive(Clone, PartialEq, Debug)]
+enum Waits {
+    Nothing,
+    Timer(Millis),
+    Other(Box<Waiting>),
+}
+
+impl Waits {
+    fn new(waiting: Option<&Waiting>) -> Waits {
+        match waiting {
+            None => Waits::Nothing,
+            Some(Waiting { reason: WaitReason::Timer, name: None, until: Some(until) }) => {
+                Waits::Timer(*until)
+            }
+            Some(other) => Waits::Other(Box::new(other.clone())),
+        }
+    }
+
+    fn get(&self) -> Option<Waiting> {
+        match self {
+            Waits::Nothing => None,
+            Waits::Timer(until) => {
+                Some(Waiting { reason: WaitReason::Timer, name: None, until: Some(*until) })
+            }
+            Waits::Other(waiting) => Some(Waiting::clone(waiting)),
+        }
+    }
+}
+
 /// What an ended task has beside a live one.
 #[derive(Clone, PartialEq, Debug)]
 struct End {
@@ -298,7 +328,7 @@ impl Since {
 const _: () = {
     // A header and what the shard keeps beside it are 256 bytes together, a size class of the
     // allocator: see `partition.rs`.
-    assert!(size_of::<Task>() == 192);
+    assert!(size_of::<Task>() == 200);
     assert!(ATTEMPTS_MAX <= u16::MAX as u32);
     assert!(HISTORY_BYTES_MAX < u32::MAX as u64);
 };
@@ -332,6 +362,22 @@ impl Task {
     #[must_use]
     pub fn key(&self) -> Option<Key> {
         self.asked.as_ref()?.key
+    }
+
+    /// What it waits for, while `waiting`.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waits.get()
+    }
+
+    /// Sets what it waits for.
+    pub fn set_waiting(&mut self, waiting: Option<&Waiting>) {
+        self.waits = Waits::new(waiting);
+    }
+
+    /// Its loop, to be changed, if it has one.
+    pub fn run_mut(&mut self) -> Option<&mut LoopState> {
+        self.run.as_mut().map(Arc::make_mut)
     }
 
     /// The output, once it succeeded.
@@ -383,7 +429,7 @@ impl Task {
             tenant: Arc::clone(&new.tenant),
             input: new.input.stored(),
             error: None,
-            waiting: None,
+            waits: Waits::Nothing,
             run: None,
             asked: if is_plain { None } else { Asked::packed(asked()) },
             end: None,

@@ -105,7 +105,7 @@ pub fn push_task(out: &mut Vec<u8>, task: &Task) {
     push_key(out, "error");
     push_opt_error(out, task.error.as_deref());
     push_key(out, "waiting");
-    push_opt_waiting(out, task.waiting.as_deref());
+    push_opt_waiting(out, task.waiting().as_ref());
     push_key(out, "attempt");
     push_u64(out, u64::from(task.attempt.0));
     push_key(out, "max_attempts");
@@ -259,7 +259,7 @@ mod tests {
         task.state = State::Waiting;
         task.error = Some(late().into());
         let (name, until) = (Some("search".into()), Some(AT + 1));
-        task.waiting = Some(Box::new(Waiting { reason: WaitReason::Timer, name, until }));
+        task.set_waiting(Some(&Waiting { reason: WaitReason::Timer, name, until }));
         task.attempt = Attempt(2);
         task.change(|task| {
             task.output = Some(Payload::inline(b"[]"));

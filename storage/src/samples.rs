@@ -182,7 +182,7 @@ fn any_waiting() -> impl Strategy<Value = Box<Waiting>> {
         .prop_map(|(reason, name, until)| Box::new(Waiting { reason, name, until }))
 }
 
-fn any_run() -> impl Strategy<Value = Box<LoopState>> {
+fn any_run() -> impl Strategy<Value = Arc<LoopState>> {
     let state = prop_oneof![
         Just(OpenState::Planned),
         Just(OpenState::Called),
@@ -204,8 +204,15 @@ fn any_run() -> impl Strategy<Value = Box<LoopState>> {
     (open, prop::collection::vec(any::<u64>(), 0..3), any::<u16>(), any::<u64>()).prop_map(
         |(open, calls, empty, reported)| {
             let (model_step, calls) = (Step(u32::from(empty)), calls.into());
-            let run = LoopState { open, calls, empty, model_step, reported, ..Default::default() };
-            Box::new(run)
+            let run = LoopState {
+                open: open.into_iter().collect(),
+                calls,
+                empty,
+                model_step,
+                reported,
+                ..Default::default()
+            };
+            Arc::new(run)
         },
     )
 }
@@ -233,7 +240,7 @@ pub(crate) fn any_task() -> impl Strategy<Value = Task> {
                 input,
                 output,
                 error,
-                waiting,
+                waiting: waiting.map(|waiting| *waiting),
                 priority,
                 fairness_key,
                 tags,

@@ -7,8 +7,9 @@ use crate::payload::Payload;
 use crate::task::Usage;
 use crate::time::Millis;
 use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What a step is.
@@ -204,18 +205,126 @@ impl<T> std::ops::Deref for Thin<T> {
     }
 }
 
-// A parked loop has one of each, beside its header.
+/// A list that mostly has one item, and then no allocation for it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Few<T>(Items<T>);
+
+#[derive(Clone, PartialEq, Debug)]
+enum Items<T> {
+    One(T),
+    /// None, or several.
+    Other(Vec<T>),
+}
+
+impl<T> Few<T> {
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends an item.
+    pub fn push(&mut self, item: T) {
+        self.0 = match std::mem::replace(&mut self.0, Items::Other(Vec::new())) {
+            Items::Other(items) if items.is_empty() => Items::One(item),
+            Items::One(first) => Items::Other(vec![first, item]),
+            Items::Other(mut items) => {
+                items.push(item);
+                Items::Other(items)
+            }
+        };
+    }
+
+    /// Keeps the items of which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.0 = match std::mem::replace(&mut self.0, Items::Other(Vec::new())) {
+            Items::One(item) if keep(&item) => Items::One(item),
+            Items::One(_) => Items::Other(Vec::new()),
+            Items::Other(mut items) => {
+                items.retain(keep);
+                match <[T; 1]>::try_from(items) {
+                    Ok([item]) => Items::One(item),
+                    Err(items) => Items::Other(items),
+                }
+            }
+        };
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Few<T> {
+        Few(Items::Other(Vec::new()))
+    }
+}
+
+impl<T> FromIterator<T> for Few<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Few<T> {
+        let mut few = Few::default();
+        for item in items {
+            few.push(item);
+        }
+        few
+    }
+}
+
+impl<T> std::ops::Deref for Few<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match &self.0 {
+            Items::One(item) => std::slice::from_ref(item),
+            Items::Other(items) => items,
+        }
+    }
+}
+
+impl<T> std::ops::DerefMut for Few<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match &mut self.0 {
+            Items::One(item) => std::slice::from_mut(item),
+            Items::Other(items) => items,
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Few<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self[..].serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Few<T>, D::Error> {
+        struct Sequence<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Sequence<T> {
+            type Value = Few<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Few<T>, A::Error> {
+                let mut few = Few::default();
+                while let Some(item) = items.next_element()? {
+                    few.push(item);
+                }
+                Ok(few)
+            }
+        }
+        deserializer.deserialize_seq(Sequence(PhantomData))
+    }
+}
+
+// A parked loop has one, beside its header.
 const _: () = {
-    assert!(size_of::<LoopState>() <= 56);
-    assert!(size_of::<OpenStep>() <= 64);
+    // With the counts of its `Arc` a size class of the allocator.
+    assert!(size_of::<LoopState>() == 96);
+    assert!(size_of::<Few<OpenStep>>() == size_of::<OpenStep>());
 };
 
 /// The loop of one task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LoopState {
     /// Steps without a result, in the order of their numbers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "exact")]
-    pub open: Vec<OpenStep>,
+    #[serde(default, skip_serializing_if = "Few::is_empty")]
+    pub open: Few<OpenStep>,
     /// Hashes of the last tool calls, oldest first, at most [`crate::limits::LOOP_WINDOW`].
     #[serde(default, skip_serializing_if = "Thin::is_empty")]
     pub calls: Thin<u64>,
@@ -237,31 +346,10 @@ pub struct LoopState {
     pub warm: bool,
 }
 
-/// Reads a sequence into a vector without spare room: most loops have one open step, and a vector
-/// that grows by itself begins with four.
-fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OpenStep>, D::Error> {
-    struct Exact;
-    impl<'de> Visitor<'de> for Exact {
-        type Value = Vec<OpenStep>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("open steps")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut steps: A) -> Result<Vec<OpenStep>, A::Error> {
-            let mut open = Vec::new();
-            while let Some(step) = steps.next_element()? {
-                open.reserve_exact(1);
-                open.push(step);
-            }
-            Ok(open)
-        }
-    }
-    deserializer.deserialize_seq(Exact)
-}
-
 impl LoopState {
     /// Has the names of open steps point to copies that others have, where `shared` knows one.
     pub(crate) fn share_names<'a>(&mut self, shared: impl Fn(&str) -> Option<&'a Arc<str>>) {
-        for open in &mut self.open {
+        for open in self.open.iter_mut() {
             if let Some(name) = shared(&open.name) {
                 open.name = Arc::clone(name);
             }

@@ -54,7 +54,7 @@ fn task(run: Option<LoopState>, iterations: u32) -> Task {
         usage: Usage { iterations, ..Usage::default() },
         key: None,
         steps: 3,
-        run: run.map(Box::new),
+        run: run.map(Arc::new),
     })
 }
 
@@ -71,7 +71,7 @@ fn open(step: u32, name: &str, arguments: &str, state: OpenState) -> OpenStep {
 }
 
 fn check(open: Vec<OpenStep>, iterations: u32, expected: Expect) {
-    let run = LoopState { open, ..LoopState::default() };
+    let run = LoopState { open: open.into_iter().collect(), ..LoopState::default() };
     expected.assert_eq(&format!("{:?}", next(&task(Some(run), iterations), &agent())));
 }
 

@@ -58,13 +58,13 @@ pub fn fold(task: &mut Task, record: &Record) {
         Event::Waited { waiting } => {
             assert_eq!(task.state, State::Running, "only a running task parks");
             task.state = State::Waiting;
-            task.waiting = Some(waiting.clone());
+            task.set_waiting(Some(waiting));
             task.crashes = 0;
         }
         Event::Woken => {
             assert_eq!(task.state, State::Waiting, "only a parked task wakes");
             task.state = State::Running;
-            task.waiting = None;
+            task.set_waiting(None);
         }
         Event::Succeeded { output } => {
             task.error = None;
@@ -89,7 +89,7 @@ pub fn fold(task: &mut Task, record: &Record) {
             task.failures = 0;
             task.crashes = 0;
             task.unset_end();
-            if let Some(run) = &mut task.run {
+            if let Some(run) = task.run_mut() {
                 unsettle(run);
                 run.calls.clear();
                 run.empty = 0;
@@ -116,10 +116,10 @@ fn started(task: &mut Task, attempt: Attempt, fence: Fence, at: Millis) {
     task.attempt = attempt;
     task.fence = fence;
     task.set_started(at);
-    if let Some(run) = &mut task.run {
+    if let Some(run) = task.run_mut() {
         run.warm = false;
         run.fresh.clear();
-        for open in &mut run.open {
+        for open in run.open.iter_mut() {
             if open.state == OpenState::Failed {
                 open.state = OpenState::Planned;
             }
@@ -132,7 +132,7 @@ fn step_started(task: &mut Task, event: &Event) {
         panic!("called with {}", event.name());
     };
     let state = until.map_or(OpenState::Called, OpenState::Timer);
-    let run = task.run.get_or_insert_default();
+    let run = Arc::make_mut(task.run.get_or_insert_default());
     if let Some(open) = run.open.iter_mut().find(|open| open.step == *step) {
         assert_eq!(open.state, OpenState::Planned, "a step begins once");
         open.state = state;
@@ -142,8 +142,6 @@ fn step_started(task: &mut Task, event: &Event) {
     }
     assert_eq!(step.0, task.steps + 1, "steps have no gaps");
     task.steps = step.0;
-    // Most loops have one open step; a vector that grows by itself would begin with four.
-    run.open.reserve_exact(1);
     run.open.push(OpenStep {
         step: *step,
         kind: *kind,
@@ -162,7 +160,7 @@ fn step_ended(task: &mut Task, event: &Event) {
     else {
         panic!("called with {}", event.name());
     };
-    let run = task.run.get_or_insert_default();
+    let run = Arc::make_mut(task.run.get_or_insert_default());
     if *kind == StepKind::Worker {
         assert_eq!(step.0, task.steps + 1, "a worker's steps have no gaps");
         task.steps = step.0;
@@ -173,7 +171,7 @@ fn step_ended(task: &mut Task, event: &Event) {
         assert_eq!(run.open.len() + 1, before, "the step {step:?} ({name}) was not open");
     }
     task.add_usage(usage);
-    let run = task.run.get_or_insert_default();
+    let run = Arc::make_mut(task.run.get_or_insert_default());
     task.failures = 0;
     task.crashes = 0;
     match (kind, call_id) {
@@ -189,7 +187,6 @@ fn step_ended(task: &mut Task, event: &Event) {
         }
         _ => {}
     }
-    run.open.reserve_exact(planned.len());
     for call in planned {
         task.steps += 1;
         plan(run, Step(task.steps), call);
@@ -214,7 +211,7 @@ fn plan(run: &mut LoopState, step: Step, call: &crate::agent::state::ToolCall) {
 }
 
 fn set_open(task: &mut Task, step: Step, state: OpenState) {
-    let run = task.run.as_mut().expect("a loop has open steps");
+    let run = task.run_mut().expect("a loop has open steps");
     let open = run.open.iter_mut().find(|open| open.step == step).expect("the step is open");
     open.state = state;
 }
@@ -226,7 +223,7 @@ fn interrupted(task: &mut Task, crashes: u32, fence: Fence, at: Millis) {
     task.ready_at = at;
     task.crashes = u8::try_from(crashes).unwrap_or(u8::MAX);
     task.fence = fence;
-    if let Some(run) = &mut task.run {
+    if let Some(run) = task.run_mut() {
         unsettle(run);
     }
 }
@@ -235,7 +232,7 @@ fn interrupted(task: &mut Task, crashes: u32, fence: Fence, at: Millis) {
 fn unsettle(run: &mut LoopState) {
     run.warm = false;
     run.fresh.clear();
-    for open in &mut run.open {
+    for open in run.open.iter_mut() {
         if open.state == OpenState::Called {
             open.state = match open.effect {
                 ToolEffect::Pure | ToolEffect::Idempotent => OpenState::Planned,
@@ -250,7 +247,7 @@ fn end(task: &mut Task, state: State, at: Millis, output: Option<Payload>) {
     assert!(state.is_ended());
     task.state = state;
     task.set_end(at, output);
-    task.waiting = None;
+    task.set_waiting(None);
     if state != State::Failed {
         task.run = None;
     }

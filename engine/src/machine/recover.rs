@@ -18,6 +18,7 @@ use crate::partition::PartitionState;
 use crate::port::{Load, Loaded};
 use crate::task::{Lease, State, Task};
 use crate::time::Now;
+use std::sync::Arc;
 
 /// How the process that held a partition before had stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +80,7 @@ impl Machine {
         let (id, ready_seq) = (task.id, task.ready_seq);
         let needs_order = index::is_ready(&task) || task.state == State::Running;
         let mut held = self.hold(task);
-        if let Some(run) = &mut held.task.run {
+        if let Some(run) = held.task.run.as_mut().map(Arc::make_mut) {
             let own = &held.task.agent;
             let agent = self.agents.get(own);
             // A sleep's step has its agent's name.

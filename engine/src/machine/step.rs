@@ -219,7 +219,7 @@ impl Machine {
         self.record(now, id, event);
         let task = &mut self.held_mut(id).expect("still held").task;
         let (input, iteration) = (task.input.clone(), task.usage().iterations + 1);
-        let run = task.run.as_mut().expect("it has an open step");
+        let run = task.run_mut().expect("it has an open step");
         let is_warm = run.warm && again.is_none();
         let mut fresh = run.fresh.take();
         fresh.sort_by_key(|(step, _)| *step);

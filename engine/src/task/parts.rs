@@ -1,6 +1,6 @@
 //! A task laid open, and how it is packed.
 
-use super::{Asked, End, Key, Since, State, Tags, Task, TaskError, Usage, Waiting};
+use super::{Asked, End, Key, Since, State, Tags, Task, TaskError, Usage, Waiting, Waits};
 use crate::agent::definition::Budget;
 use crate::agent::state::LoopState;
 use crate::id::{Attempt, Fence, TaskId};
@@ -26,7 +26,7 @@ pub struct TaskParts {
     /// Why the last attempt failed.
     pub error: Option<Box<TaskError>>,
     /// What it waits for, while `waiting`.
-    pub waiting: Option<Box<Waiting>>,
+    pub waiting: Option<Waiting>,
     /// 0 to 9.
     pub priority: u8,
     /// The fairness key.
@@ -72,7 +72,7 @@ pub struct TaskParts {
     /// Steps so far: the number of the last.
     pub steps: u32,
     /// The loop of kind `model` and the steps of a worker's attempt.
-    pub run: Option<Box<LoopState>>,
+    pub run: Option<Arc<LoopState>>,
 }
 
 impl From<TaskParts> for Task {
@@ -86,7 +86,7 @@ impl From<TaskParts> for Task {
             tenant: parts.tenant,
             input: parts.input,
             error: parts.error,
-            waiting: parts.waiting,
+            waits: Waits::new(parts.waiting.as_ref()),
             run: parts.run,
             asked: Asked::packed(asked),
             end: (parts.ended_at.is_some() || output.is_some())
@@ -126,7 +126,7 @@ impl From<Task> for TaskParts {
             input: task.input,
             output: task.end.and_then(|end| end.output),
             error: task.error,
-            waiting: task.waiting,
+            waiting: task.waits.get(),
             priority: task.priority,
             fairness_key: asked.fairness_key,
             tags: asked.tags,

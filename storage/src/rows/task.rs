@@ -108,7 +108,7 @@ fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
     let [input_hash, input_len] = name_of(Some(&task.input));
     let [output_hash, output_len] = name_of(task.output());
     let error = task.error.as_deref();
-    let waiting = task.waiting.as_deref();
+    let waiting = task.waiting();
     let budget = task.budget();
     let has_budget = budget != Default::default();
     let usage = task.usage();
@@ -125,7 +125,7 @@ fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
         Cell::text_or_null(error.map(|error| &*error.code)),
         Cell::text_or_null(error.map(|error| &*error.message)),
         error.map_or(Cell::Null, |error| Cell::small(u8::from(error.retryable))),
-        waiting.map_or(Ok(Cell::Null), |waiting| json_cell(waiting, TABLE, "waiting"))?,
+        waiting.as_ref().map_or(Ok(Cell::Null), |waiting| json_cell(waiting, TABLE, "waiting"))?,
         Cell::bits(task.run_at.0),
         Cell::bits_or_null(task.started_at().map(|at| at.0)),
         Cell::bits_or_null(task.deadline().map(|at| at.0)),
@@ -197,7 +197,7 @@ pub(crate) fn v1_task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malf
         created_at,
         state,
         ended_at,
-        run: cells.json_or_null()?.map(Box::new),
+        run: cells.json_or_null()?.map(Arc::new),
         input: payload_of(cells, input_text)?.ok_or_else(|| cells.malformed())?,
         output: payload_of(cells, output_text)?,
         key: key_of(cells)?,
@@ -205,7 +205,7 @@ pub(crate) fn v1_task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malf
         attempt: Attempt(cells.small()?),
         max_attempts: cells.small()?,
         error: error_of(cells)?,
-        waiting: cells.json_or_null()?.map(Box::new),
+        waiting: cells.json_or_null()?,
         run_at: Millis(cells.bits()?),
         started_at: cells.bits_or_null()?.map(Millis),
         deadline: cells.bits_or_null()?.map(Millis),

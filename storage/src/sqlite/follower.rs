@@ -41,6 +41,8 @@ const LAZY: Linger = Linger { time: Duration::from_secs(1), part: 0.375 };
 const READ_LATELY: Duration = Duration::from_secs(5);
 /// Buffers that are kept for frames to come, and the largest that is worth keeping.
 const SPARE: (usize, usize) = (4, 4 << 20);
+/// A shard without work for this long is quiet.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// Pause before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
 /// How long a reader waits for the index. Far more than a group takes.
@@ -113,6 +115,8 @@ struct State {
     written: Written,
     /// There is no room on the disk; when that is tried again.
     full_until: Option<Instant>,
+    /// When the last group was taken over; `None` once the index has given its caches back.
+    busy_at: Option<Instant>,
     failed: Option<String>,
     is_over: bool,
     /// Buffers of frames that were taken over: memory that need not be asked for again.
@@ -125,6 +129,8 @@ struct State {
 enum Next {
     Apply(Vec<Arc<Frame>>),
     Tidy(Millis),
+    /// There was nothing to do for [`REST_AFTER`]: give memory back.
+    Rest,
     End,
 }
 
@@ -269,9 +275,15 @@ impl Followed {
                 Next::End => return,
                 Next::Apply(group) => {
                     let done = timed(&self.index_ns, || index.apply(&group));
-                    self.lock().written = index.written();
+                    let mut state = self.lock();
+                    (state.written, state.busy_at) = (index.written(), Some(Instant::now()));
+                    drop(state);
                     self.note(&group, &done);
                     self.keep_buffers(group);
+                }
+                Next::Rest => {
+                    index.rest();
+                    self.lock().busy_at = None;
                 }
                 Next::Tidy(now) => {
                     if let Err(error @ CommitError::Failed(_)) = index.tidy(now) {
@@ -305,6 +317,8 @@ impl Followed {
                 && index.is_tidy_due(now)
             {
                 return Next::Tidy(now);
+            } else if state.busy_at.is_some_and(|at| REST_AFTER <= at.elapsed()) {
+                return Next::Rest;
             }
             (state, _) =
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);

@@ -189,6 +189,13 @@ impl Index {
         self.retention.is_due(now) || self.gauge.wants_rest()
     }
 
+    /// Gives the memory of its page cache back.
+    pub(crate) fn rest(&self) {
+        if let Err(error) = self.db.execute_batch("PRAGMA shrink_memory") {
+            tracing::warn!(target: "journal", %error, "the index keeps its page cache");
+        }
+    }
+
     /// Notes durably that the stop was clean, and empties SQLite's log.
     ///
     /// # Errors

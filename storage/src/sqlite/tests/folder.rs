@@ -280,13 +280,13 @@ fn fixture_content() -> Batch {
                 });
                 let (name, until) = (Some("t".into()), Some(Millis(9)));
                 let waiting = Waiting { reason: WaitReason::Timer, name, until };
-                task.waiting = Some(Box::new(waiting.clone()));
+                task.set_waiting(Some(&waiting));
                 let run = LoopState {
                     calls: vec![u64::MAX].into(),
                     model_step: Step(1),
                     ..LoopState::default()
                 };
-                task.run = Some(Box::new(run));
+                task.run = Some(Arc::new(run));
                 let event = Event::Waited { waiting: Box::new(waiting) };
                 batch.records.push(samples::next(&mut task, event));
                 let event = Event::Interrupted { crashes: 1, fence: Fence(2) };
