@@ -2,7 +2,7 @@
 
 use crate::blob;
 use no_engine::agent::definition::{Budget, ToolEffect};
-use no_engine::agent::state::{LoopState, OpenState, OpenStep, StepKind, ToolCall};
+use no_engine::agent::state::{AskedCall, LoopState, OpenState, OpenStep, StepKind, ToolCall};
 use no_engine::event::{Batch, Event, KeyRow, Record, TaskImage};
 use no_engine::id::{Attempt, Fence, PartitionId, Seq, Step, TaskId};
 use no_engine::payload::Payload;
@@ -194,8 +194,7 @@ fn any_run() -> impl Strategy<Value = Arc<LoopState>> {
             step: Step(step),
             kind: StepKind::Tool,
             name,
-            call_id,
-            arguments: arguments.map(Box::new),
+            asked: AskedCall::packed(call_id, arguments),
             effect: ToolEffect::Idempotent,
             state,
         },

@@ -129,7 +129,7 @@ fn begin(agent: &Agent, open: &OpenStep) -> Next {
         let message = format!("there is no tool {}; there are: {}", open.name, known.join(", "));
         return decline(step, "tool_unknown", &message);
     };
-    let arguments = open.arguments.as_deref().cloned().unwrap_or_else(Payload::null);
+    let arguments = open.arguments().cloned().unwrap_or_else(Payload::null);
     let is_object = arguments.bytes().is_some_and(|bytes| bytes.trim_ascii().starts_with(b"{"));
     if !is_object {
         return decline(step, "arguments_invalid", "the arguments must be a JSON object");

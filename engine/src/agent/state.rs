@@ -101,7 +101,8 @@ pub enum OpenState {
 }
 
 /// A step without a result.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(from = "FlatStep")]
 pub struct OpenStep {
     /// Its number.
     pub step: Step,
@@ -109,19 +110,85 @@ pub struct OpenStep {
     pub kind: StepKind,
     /// The tool's or the model's name.
     pub name: Arc<str>,
-    /// The model's name for a tool call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call_id: Option<Box<str>>,
-    /// The arguments of a tool call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<Box<Payload>>,
+    /// What was asked for, if that was more than a name.
+    pub asked: Option<Box<AskedCall>>,
     /// Whether it may be repeated.
     pub effect: ToolEffect,
     /// Where it stands.
     pub state: OpenState,
 }
 
+/// What a step was asked for with. Timers and the calls of models have neither.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AskedCall {
+    /// The model's name for a tool call.
+    pub call_id: Option<Box<str>>,
+    /// The arguments of a tool call.
+    pub arguments: Option<Payload>,
+}
+
+impl AskedCall {
+    /// `None` where both are.
+    #[must_use]
+    pub fn packed(call_id: Option<Box<str>>, arguments: Option<Payload>) -> Option<Box<AskedCall>> {
+        let is_empty = call_id.is_none() && arguments.is_none();
+        (!is_empty).then(|| Box::new(AskedCall { call_id, arguments }))
+    }
+}
+
+/// An [`OpenStep`] as it is stored.
+#[derive(Serialize, Deserialize)]
+struct FlatStep<N = Arc<str>, C = Box<str>, P = Payload, S = OpenState> {
+    step: Step,
+    kind: StepKind,
+    name: N,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    call_id: Option<C>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    arguments: Option<P>,
+    effect: ToolEffect,
+    state: S,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+impl From<FlatStep> for OpenStep {
+    fn from(flat: FlatStep) -> OpenStep {
+        let FlatStep { step, kind, name, call_id, arguments, effect, state } = flat;
+        OpenStep { step, kind, name, asked: AskedCall::packed(call_id, arguments), effect, state }
+    }
+}
+
+impl Serialize for OpenStep {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        FlatStep {
+            step: self.step,
+            kind: self.kind,
+            name: &*self.name,
+            call_id: self.call_id(),
+            arguments: self.arguments(),
+            effect: self.effect,
+            state: &self.state,
+        }
+        .serialize(serializer)
+    }
+}
+
 impl OpenStep {
+    /// The model's name for a tool call.
+    #[must_use]
+    pub fn call_id(&self) -> Option<&str> {
+        self.asked.as_ref()?.call_id.as_deref()
+    }
+
+    /// The arguments of a tool call.
+    #[must_use]
+    pub fn arguments(&self) -> Option<&Payload> {
+        self.asked.as_ref()?.arguments.as_ref()
+    }
+
     /// When its timer fires, if it is one.
     #[must_use]
     pub fn timer(&self) -> Option<Millis> {
@@ -314,8 +381,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
 
 // A parked loop has one, beside its header.
 const _: () = {
-    // With the counts of its `Arc` a size class of the allocator.
-    assert!(size_of::<LoopState>() == 96);
+    // With the counts of its `Arc` 96 bytes: the allocator's classes are 32 bytes apart there.
+    assert!(size_of::<LoopState>() == 80);
     assert!(size_of::<Few<OpenStep>>() == size_of::<OpenStep>());
 };
 

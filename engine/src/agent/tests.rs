@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::definition::{Budget, Kind, Tool, ToolEffect};
-use crate::agent::state::LoopState;
+use crate::agent::state::{AskedCall, LoopState};
 use crate::id::{Attempt, Fence, PartitionId, TaskId};
 use crate::task::{State, TaskParts, Usage};
 use crate::time::Millis;
@@ -63,8 +63,7 @@ fn open(step: u32, name: &str, arguments: &str, state: OpenState) -> OpenStep {
         step: Step(step),
         kind: StepKind::Tool,
         name: name.into(),
-        call_id: Some("c".into()),
-        arguments: Some(Box::new(Payload::inline(arguments.as_bytes()))),
+        asked: AskedCall::packed(Some("c".into()), Some(Payload::inline(arguments.as_bytes()))),
         effect: ToolEffect::Unsafe,
         state,
     }

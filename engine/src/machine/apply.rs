@@ -2,7 +2,7 @@
 //! decided just now or is read again. It cannot fail: what it asserts was checked when deciding.
 
 use crate::agent::definition::ToolEffect;
-use crate::agent::state::{LoopState, Message, OpenState, OpenStep, StepKind};
+use crate::agent::state::{AskedCall, LoopState, Message, OpenState, OpenStep, StepKind};
 use crate::event::{Event, Record};
 use crate::id::{Attempt, Fence, Step};
 use crate::limits::LOOP_WINDOW;
@@ -146,8 +146,7 @@ fn step_started(task: &mut Task, event: &Event) {
         step: *step,
         kind: *kind,
         name: Arc::clone(name),
-        call_id: call_id.clone(),
-        arguments: input.as_ref().map(|input| Box::new(input.stored())),
+        asked: AskedCall::packed(call_id.clone(), input.as_ref().map(Payload::stored)),
         effect: *effect,
         state,
     });
@@ -199,8 +198,7 @@ fn plan(run: &mut LoopState, step: Step, call: &crate::agent::state::ToolCall) {
         step,
         kind: StepKind::Tool,
         name: Arc::from(&*call.name),
-        call_id: Some(call.id.clone()),
-        arguments: Some(Box::new(call.arguments_payload())),
+        asked: AskedCall::packed(Some(call.id.clone()), Some(call.arguments_payload())),
         effect: ToolEffect::Unsafe,
         state: OpenState::Planned,
     });

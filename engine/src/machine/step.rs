@@ -119,7 +119,7 @@ impl Machine {
             step: open.step,
             kind: open.kind,
             name: Arc::clone(&open.name),
-            call_id: open.call_id.clone(),
+            call_id: open.call_id().map(Box::from),
             output,
             usage: crate::task::Usage::default(),
             planned: Vec::new(),
@@ -244,7 +244,7 @@ impl Machine {
             step,
             kind: StepKind::Tool,
             name: Arc::clone(&open.name),
-            call_id: open.call_id.clone(),
+            call_id: open.call_id().map(Box::from),
             input: Some(arguments.clone()),
             effect: self.tool_effect(agent, tool),
             until: None,
@@ -264,7 +264,7 @@ impl Machine {
 
     /// The planted bug [`Bug::StepRepeated`].
     fn repeat_call(&mut self, id: TaskId, agent: &Arc<Agent>, open: &OpenStep) {
-        let arguments = open.arguments.as_deref().cloned().unwrap_or_else(Payload::null);
+        let arguments = open.arguments().cloned().unwrap_or_else(Payload::null);
         let task = &self.held(id).expect("still held").task;
         let call = call(task, agent, open.step, Work::Tool { tool: 0, arguments });
         self.open.gated.push(Gated::Effect(Effect::Call(call)));
@@ -276,8 +276,8 @@ impl Machine {
             step,
             kind: StepKind::Timer,
             name: Arc::clone(&open.name),
-            call_id: open.call_id.clone(),
-            input: open.arguments.as_deref().cloned(),
+            call_id: open.call_id().map(Box::from),
+            input: open.arguments().cloned(),
             effect: ToolEffect::Pure,
             until: Some(now.wall + ms),
         };
