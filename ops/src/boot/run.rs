@@ -177,7 +177,9 @@ fn outbound(config: &Config) -> Result<OutConfig> {
         models.insert(Box::from(name.as_str()), model);
     }
     let env = |name: &str| std::env::var(name).ok();
-    OutConfig::new(&config.security.outbound_allow, &models, &env)
+    let security = &config.security;
+    OutConfig::new(&security.outbound_allow, &models, &env)
+        .and_then(|out| out.with_agents(&security.outbound_agents))
         .map_err(|error| refused(error.to_string()))
 }
 

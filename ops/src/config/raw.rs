@@ -63,10 +63,15 @@ impl Raw {
     /// The value at a path, with defaults. The path must be in the table.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Found> {
-        let parts = parts(path);
-        let key = keys::of_path(&parts);
-        assert!(key.is_some(), "{path} is read but not documented in keys.rs");
-        if let Some(found) = self.found.get(&parts) {
+        self.at(&parts(path))
+    }
+
+    /// The same for a path with names that the operator chose.
+    #[must_use]
+    pub fn at(&self, path: &[String]) -> Option<Found> {
+        let key = keys::of_path(path);
+        assert!(key.is_some(), "{path:?} is read but not documented in keys.rs");
+        if let Some(found) = self.found.get(path) {
             return Some(found.clone());
         }
         let value = serde_json::from_str(key?.default).ok()?;
@@ -81,12 +86,15 @@ impl Raw {
     /// The names that stand below a section of names, such as `models`.
     #[must_use]
     pub fn names(&self, section: &str) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .found
-            .keys()
-            .filter(|path| path.first().is_some_and(|first| first == section))
-            .filter_map(|path| path.get(1).cloned())
-            .collect();
+        self.names_below(&[section.to_owned()])
+    }
+
+    /// The same for a section further down.
+    #[must_use]
+    pub fn names_below(&self, head: &[String]) -> Vec<String> {
+        let below = self.found.keys().filter(|path| path.starts_with(head));
+        let mut names: Vec<String> =
+            below.filter_map(|path| path.get(head.len()).cloned()).collect();
         names.dedup();
         names
     }
@@ -158,11 +166,11 @@ impl Raw {
         } else if !KEYS.iter().any(|key| path.is_empty() || key.is_under(path)) {
             self.fault(path, "unknown key", suggestion(path));
         } else if let Value::Object(members) = value {
-            if members.is_empty()
-                && KEYS
-                    .iter()
-                    .any(|key| key.path.contains('*') && key.is_under(path) && 1 < path.len())
-            {
+            let is_named = |key: &Key| {
+                let part = path.len().checked_sub(1).and_then(|last| key.path.split('.').nth(last));
+                part == Some("*") && key.is_under(path)
+            };
+            if members.is_empty() && KEYS.iter().any(is_named) {
                 self.fault(path, "is empty", None);
             }
             for (name, value) in members {

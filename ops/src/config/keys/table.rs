@@ -317,7 +317,16 @@ pub const KEYS: &[Key] = &[
         Texts,
         "[]",
         &[],
-        "hosts, host:port or CIDR that tools and callbacks may reach though they are private",
+        "hosts, host:port, addresses or CIDR that all agents' calls may reach though they are \
+         private; host:port also opens a port of a service that does not speak HTTP",
+    ),
+    works(
+        "security.outbound.agents.*",
+        Texts,
+        "",
+        &[],
+        "the same for the calls of the agent of this name alone, not of its children; who may \
+         write agents may use it",
     ),
     works("monitoring.logFilter", Text, "\"info\"", &["NO_LOG"], "log level, or target=level,…"),
     works(
