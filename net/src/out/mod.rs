@@ -200,12 +200,11 @@ impl Outbound {
             let model = model.map_err(|why| SetupError::Model { name: name.clone(), why })?;
             models.insert(name.clone(), model);
         }
-        let own = |(name, guard): (&Box<str>, &Guard)| {
-            (name.clone(), Client::new(guard.clone(), &config.tls))
-        };
+        let own = config.agents.iter();
+        let own = own.map(|(name, guard)| (name.clone(), Client::new(guard.clone(), &config.tls)));
         Ok(Outbound(Rc::new(Shared {
             client: Client::new(config.guard.clone(), &config.tls),
-            agents: config.agents.iter().map(own).collect(),
+            agents: own.collect(),
             models,
             reads: ports.reads,
             contexts: RefCell::new(Contexts::new(config.context_bytes_max)),
