@@ -14,7 +14,6 @@ pub mod guard;
 mod http;
 pub mod model;
 pub mod port;
-pub mod secret;
 mod template;
 mod tool;
 

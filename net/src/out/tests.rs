@@ -370,7 +370,8 @@ fn a_configuration_that_cannot_work_is_refused() {
     let got = OutConfig::new::<&str>(&[], &BTreeMap::new(), &|_| None).expect("works");
     let got = got.with_agents(&agents).map(drop).expect_err("a bad entry").to_string();
     assert!(got.starts_with("security.outbound.agents.a[1]: there are no wildcards"), "{got}");
-    let good = OutConfig::new::<&str>(&[], &models, &|_| Some("k".into())).expect("works");
+    let good = OutConfig::new::<&str>(&[], &models, &|name| (name == "SET").then(|| "k".into()))
+        .expect("works");
     assert!(good.has_model("m") && !good.has_model("n"));
     let crosses_threads = |_: &(dyn std::any::Any + Send)| ();
     crosses_threads(&good);

@@ -19,7 +19,7 @@ pub(super) fn agents(raw: &mut Raw) -> BTreeMap<String, Vec<String>> {
     let head = parts("security.outbound.agents");
     let mut agents = BTreeMap::new();
     for name in raw.names_below(&head) {
-        let path = [&head[..], &[name.clone()]].concat();
+        let path = [&head[..], std::slice::from_ref(&name)].concat();
         if matches!(name.as_str(), "echo" | "sleep") {
             raw.fault(&path, "is built in and makes no calls; remove it", None);
         }

@@ -8,7 +8,7 @@ use no_auth::limit::Rate;
 use no_net::gate::Rates;
 
 fn read(text: &str) -> Result<Config, Vec<Fault>> {
-    let files = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let files = |_: &str| Err("no files here".to_owned());
     check(Raw::read(Some(File { name: "c.json", text }), &|_| None, &files, &[]), 4)
 }
 
