@@ -36,7 +36,7 @@ pub enum Refused {
         class: Class,
     },
     /// The port is not one for HTTP, or not one that the definition names, and nothing allows it.
-    #[error("{host}:{port} is no port of the web: security.outbound.allow may name it")]
+    #[error("{}:{port} is no port of the web: security.outbound.allow may name it", shown(host))]
     Port {
         /// As the URL names it.
         host: String,
@@ -154,6 +154,11 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// A host as an entry of the allow-list names it before a port.
+fn shown(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Whether the name means this machine by definition.

@@ -120,6 +120,7 @@ const SPELLINGS: &[(&str, Result<&str, &str>)] = &[
     ("http://example.com:25/", Err("no port of the web")),
     ("http://example.com:6379/", Err("no port of the web")),
     ("http://8.8.8.8:53/", Err("8.8.8.8:53 is no port of the web")),
+    ("http://[2606:4700::1111]:25/", Err("[2606:4700::1111]:25 is no port of the web")),
     ("https://example.com:0022/", Err("no port of the web")),
     ("http://example.com:81/", Ok("example.com:81")),
     ("http://example.com:9200/", Ok("example.com:9200")),
