@@ -131,6 +131,22 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// A file with a secret could not be read.
+    #[error("the secret in {}: {source}; let the user that runs nO read it", path.display())]
+    SecretFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file holds no secret that can be used.
+    #[error("the secret in {} {why}", path.display())]
+    SecretUnfit {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, without the secret.
+        why: &'static str,
+    },
     /// The key file holds no Ed25519 key.
     #[error(
         "{} is not an Ed25519 key in PKCS#8 PEM; restore it, or remove it: \

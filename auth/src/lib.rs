@@ -1,12 +1,13 @@
 //! Who is it, and may they: identities, roles and nO's own tokens.
 //!
 //! Verdicts are pure: the keys and the time are handed in, so that a test needs neither a clock nor
-//! an issuer. `local` and `ledger` alone touch files (the key, the first token, what was issued).
-//! Map: `principal` is who asks, `role` and `roles` what they may, `jwt` nO's own token in its wire
-//! form, `issued` those of an OIDC issuer and `jwks` its keys, `login`, `session` and `cookie` a
-//! browser's way in, `verifier` turns a proof into a principal and remembers it, `local` makes and
-//! keeps the key that signs, `ledger` knows what was issued and revoked, `limit` how often one may
-//! ask, `audit` how a decision is kept.
+//! an issuer. `local`, `ledger` and `secret` alone touch files (the key, the first token, what was
+//! issued, what others gave us). Map: `principal` is who asks, `role` and `roles` what they may,
+//! `jwt` nO's own token in its wire form, `issued` those of an OIDC issuer and `jwks` its keys,
+//! `login`, `session` and `cookie` a browser's way in, `verifier` turns a proof into a principal
+//! and remembers it, `local` makes and keeps the key that signs, `secret` is what others gave us
+//! and nobody may see, `ledger` knows what was issued and revoked, `limit` how often one may ask,
+//! `audit` how a decision is kept.
 
 pub mod audit;
 pub mod cookie;
@@ -22,6 +23,7 @@ pub mod login;
 pub mod principal;
 pub mod role;
 pub mod roles;
+pub mod secret;
 pub mod session;
 pub mod verifier;
 
@@ -33,4 +35,5 @@ pub use local::{Grant, LocalKey};
 pub use principal::Principal;
 pub use role::{Permission, PermissionSet, Role};
 pub use roles::Roles;
+pub use secret::Secret;
 pub use verifier::{KeySet, Verifier};

@@ -10,6 +10,7 @@ use crate::jwt::{self, Claims};
 use crate::ledger::{Issued, Ledger};
 use crate::principal::TENANT_DEFAULT;
 use crate::role::Role;
+use crate::secret::open_mode;
 use crate::verifier::{KeySet, Verifier};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -17,8 +18,9 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// The key's file in the data folder.
 pub const KEY_FILE: &str = "token.key";
@@ -101,7 +103,7 @@ impl LocalKey {
     /// # Errors
     /// [`Error::Sign`] when the library refuses it.
     pub fn from_seed(seed: &[u8; 32]) -> Result<LocalKey> {
-        let der = [&PKCS8_HEAD[..], &seed[..]].concat();
+        let der = Zeroizing::new([&PKCS8_HEAD[..], &seed[..]].concat());
         let signing = EncodingKey::from_ed_der(&der);
         let jwk = Jwk::from_encoding_key(&signing, Algorithm::EdDSA).map_err(|_| Error::Sign)?;
         let AlgorithmParameters::OctetKeyPair(pair) = jwk.algorithm else {
@@ -121,7 +123,7 @@ impl LocalKey {
     pub fn open(data_dir: &Path) -> Result<LocalKey> {
         let path = data_dir.join(KEY_FILE);
         let Some(pem) = read_secret(&path)? else { return Err(Error::KeyMissing { path }) };
-        let seed = seed_of_pem(&pem).ok_or(Error::KeyMalformed { path })?;
+        let seed = Zeroizing::new(seed_of_pem(&pem).ok_or(Error::KeyMalformed { path })?);
         LocalKey::from_seed(&seed)
     }
 
@@ -132,7 +134,7 @@ impl LocalKey {
     pub fn open_or_create(data_dir: &Path) -> Result<LocalKey> {
         match LocalKey::open(data_dir) {
             Err(Error::KeyMissing { path }) => {
-                let seed = random_bytes()?;
+                let seed = Zeroizing::new(random_bytes()?);
                 write_secret(&path, &pem_of_seed(&seed))?;
                 LocalKey::from_seed(&seed)
             }
@@ -255,18 +257,17 @@ impl LocalKey {
 ///
 /// # Errors
 /// [`Error::FileOpen`] when others than its owner may read or write it.
-pub fn read_secret(path: &Path) -> Result<Option<String>> {
+pub fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>> {
     let failed = |source| Error::File { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if let Some(mode) = open_mode(&file).map_err(failed)? {
         return Err(Error::FileOpen { path: path.to_owned(), mode });
     }
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text).map_err(failed)?;
     Ok(Some(text))
 }
@@ -300,21 +301,23 @@ fn random_bytes<const LEN: usize>() -> Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-fn pem_of_seed(seed: &[u8; 32]) -> String {
-    let der = [&PKCS8_HEAD[..], &seed[..]].concat();
-    format!("{PEM_HEAD}\n{}\n{PEM_TAIL}\n", STANDARD.encode(der))
+fn pem_of_seed(seed: &[u8; 32]) -> Zeroizing<String> {
+    let der = Zeroizing::new([&PKCS8_HEAD[..], &seed[..]].concat());
+    let body = Zeroizing::new(STANDARD.encode(&der));
+    Zeroizing::new(format!("{PEM_HEAD}\n{}\n{PEM_TAIL}\n", *body))
 }
 
 fn seed_of_pem(pem: &str) -> Option<[u8; 32]> {
     let body = pem.trim().strip_prefix(PEM_HEAD)?.strip_suffix(PEM_TAIL)?;
-    let body: String = body.split_whitespace().collect();
-    let der = STANDARD.decode(body).ok()?;
+    let body: Zeroizing<String> = Zeroizing::new(body.split_whitespace().collect());
+    let der = Zeroizing::new(STANDARD.decode(&*body).ok()?);
     der.strip_prefix(&PKCS8_HEAD)?.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     const NOW_S: u64 = 1_800_000_000;
 

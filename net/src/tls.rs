@@ -6,6 +6,7 @@
 
 mod validity;
 
+use no_auth::secret::open_mode;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -13,12 +14,12 @@ use rustls::{RootCertStore, ServerConfig};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 pub use validity::Validity;
+use zeroize::Zeroizing;
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -203,13 +204,14 @@ fn server_config(
     Ok(config)
 }
 
-fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
+/// Opens a file and hands it to `read`.
+fn with_file<T>(path: &Path, read: impl FnOnce(File) -> io::Result<T>) -> Result<T, TlsError> {
     let failed = |source| TlsError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    Ok((bytes, mode))
+    File::open(path).and_then(read).map_err(failed)
+}
+
+fn read_to_end(file: File, bytes: &mut Vec<u8>) -> io::Result<()> {
+    file.take(FILE_BYTES_MAX).read_to_end(bytes).map(drop)
 }
 
 /// All certificates of a PEM file; at least one.
@@ -218,15 +220,20 @@ fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
 /// [`TlsError::Unreadable`], [`TlsError::Malformed`].
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let malformed = || TlsError::Malformed { path: path.to_owned(), what: "certificate" };
-    let (bytes, _) = read(path)?;
+    let mut bytes = Vec::new();
+    with_file(path, |file| read_to_end(file, &mut bytes))?;
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|_| malformed())?;
     if found.is_empty() { Err(malformed()) } else { Ok(found) }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let (bytes, mode) = read(path)?;
-    if mode & 0o077 != 0 {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let open = with_file(path, |file| {
+        let open = open_mode(&file)?;
+        read_to_end(file, &mut bytes).map(|()| open)
+    })?;
+    if let Some(mode) = open {
         return Err(TlsError::KeyOpen { path: path.to_owned(), mode });
     }
     let malformed = |_| TlsError::Malformed { path: path.to_owned(), what: "private key" };

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::sse;
+use no_auth::Secret;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -23,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub struct Client {
     agent: Agent,
     url: String,
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 /// One call.
@@ -60,7 +61,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Usage`] when the URL is none that we can call.
-    pub fn new(url: &str, token: Option<String>) -> Result<Client> {
+    pub fn new(url: &str, token: Option<Secret>) -> Result<Client> {
         Client::trusting(url, token, None)
     }
 
@@ -68,7 +69,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Usage`] likewise, and when the file holds no certificates.
-    pub fn trusting(url: &str, token: Option<String>, ca_file: Option<&Path>) -> Result<Client> {
+    pub fn trusting(url: &str, token: Option<Secret>, ca_file: Option<&Path>) -> Result<Client> {
         let url = url.trim_end_matches('/').to_owned();
         let uri: Uri = url.parse().map_err(|_| Error::Usage(format!("{url:?} is not a URL")))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
@@ -168,7 +169,7 @@ impl Client {
         let mut request =
             Request::builder().method(call.method).uri(format!("{}{}", self.url, call.path));
         if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+            request = request.header("Authorization", format!("Bearer {}", token.reveal()));
         }
         for (name, value) in call.headers {
             request = request.header(*name, *value);

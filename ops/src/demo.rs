@@ -90,8 +90,7 @@ pub fn show(config: &Config, address: SocketAddr) -> Result<()> {
     let url = format!("http://{address}");
     let data_dir = &config.engine.data_dir;
     let token_file = data_dir.join(no_auth::local::ADMIN_TOKEN_FILE);
-    let token = no_auth::local::read_secret(&token_file)?;
-    let client = Client::new(&url, token.map(|token| token.trim().to_owned()))?;
+    let client = Client::new(&url, Some(no_auth::Secret::from_file(&token_file)?))?;
     let body = json!({"agent": "demo", "input": "When is high water at Brest today?"});
     let call = Call { body: Some(&body), ..Call::post("/v1/tasks") };
     let task = client.call(&call)?;

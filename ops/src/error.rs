@@ -176,7 +176,7 @@ impl Error {
 fn hint_of_code(code: &str) -> Option<&'static str> {
     match code {
         "unauthenticated" => {
-            Some("give a token with --token or NO_TOKEN, or the data folder with --data-dir")
+            Some("give a token with --token or NO_TOKEN_FILE, or the data folder with --data-dir")
         }
         "forbidden" => Some("the token's role does not allow this; see `no token create --help`"),
         "agent_unknown" => Some("`no agent list` shows the agents"),

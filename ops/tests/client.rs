@@ -85,7 +85,7 @@ fn refusals_are_shown_with_what_to_do() {
         json!({"code": "unauthenticated", "detail": "expired"}),
         expect![[r#"
             error: unauthenticated: expired
-            hint: give a token with --token or NO_TOKEN, or the data folder with --data-dir
+            hint: give a token with --token or NO_TOKEN_FILE, or the data folder with --data-dir
         "#]],
     );
     check(

@@ -10,6 +10,7 @@ mod e2e;
 use e2e::pipe::Lines;
 use e2e::{Client, Home, Node, PATIENCE};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -99,7 +100,10 @@ impl Provider {
             "oauth": {"issuer": self.issuer, "audience": "urn:no", "clientId": "no",
                       "clientSecretFile": "secret"},
         }));
-        std::fs::write(home.path().join("secret"), "secret-of-no\n").expect("written");
+        let secret = home.path().join("secret");
+        std::fs::write(&secret, "secret-of-no\n").expect("written");
+        let closed = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&secret, closed).expect("set");
         home
     }
 }

@@ -3,7 +3,7 @@
 
 mod e2e;
 
-use e2e::{Client, Home, Node};
+use e2e::{Client, Home, Node, Server};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -264,6 +264,33 @@ fn calls_that_the_guard_refuses_are_kept() {
     assert_eq!((&kept["on"], &kept["decision"]), (&json!(id), &json!("denied")));
     assert!(kept["reason"].as_str().is_some_and(|why| why.contains("169.254.169.254")), "{kept}");
     assert!(!text(&home).contains("s3cret") && !text(&home).contains("payload"));
+}
+
+#[test]
+fn what_one_agent_may_reach_another_may_not() {
+    let server = Server::agreeing();
+    let agent = json!({"kind": "http", "url": server.url("/"), "max_attempts": 1});
+    let home = Home::new(json!({
+        "security": {"outbound": {"agents": {"ledger": [server.address()]}}},
+        "agents": {"ledger": agent, "other": agent}
+    }));
+    let node = home.start();
+    let ended = |name: &str| node.ended(&node.submit(&json!({"agent": name, "input": 1})));
+    assert_eq!(ended("ledger")["output"], json!({"ok": true}));
+    assert_eq!(ended("other")["error"]["code"], "outbound_refused");
+    // It is the agent's name that is allowed, whatever its definition becomes.
+    let other = json!({"kind": "http", "url": server.url("/again"), "max_attempts": 1});
+    node.put("/v1/agents/later", &other).expect(200);
+    assert_eq!(ended("later")["error"]["code"], "outbound_refused");
+    assert_eq!(server.count(), 1);
+    node.stop();
+    assert_eq!(of_verb(&home, "outbound.denied").len(), 2);
+
+    home.configure(json!({"security": {"outbound": {"agents": {"ledger": ["http://10.0.0.1/"]}}}}));
+    let (code, said) = home.refused();
+    assert_eq!(code, 3, "{said}");
+    let place = "test.json:1: security.outbound.agents.ledger.0: give the host alone";
+    assert!(said.contains(place), "{said}");
 }
 
 #[test]

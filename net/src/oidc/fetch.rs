@@ -63,7 +63,14 @@ impl Shared {
             }),
             status @ 400..=499 => {
                 let code = answer.as_ref().and_then(|answer| answer.get("error")?.as_str());
-                let code = code.filter(|code| is_code(code)).unwrap_or("unknown").to_owned();
+                // An issuer that quotes our secret or a token there shall not put it into the log.
+                let secret = config.client_secret.as_ref();
+                let is_quoted = |code: &str| {
+                    secret.is_some_and(|secret| secret.redact(code) != code)
+                        || fields.iter().any(|(_, value)| *value == code)
+                };
+                let code = code.filter(|code| is_code(code) && !is_quoted(code));
+                let code = code.unwrap_or("unknown").to_owned();
                 Err(ProviderError::Refused { url: url.to_owned(), status, code })
             }
             status => Err(unavailable(url, format!("status {status}"))),

@@ -2,8 +2,7 @@
 
 use super::metadata::{Metadata, check_url};
 use super::{ProviderError, UNKNOWN_KEY_PAUSE};
-use crate::out::secret::Secret;
-use no_auth::{Denied, IdClaims, IssuerKeys, IssuerRules, Keyring};
+use no_auth::{Denied, IdClaims, IssuerKeys, IssuerRules, Keyring, Secret};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;

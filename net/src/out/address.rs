@@ -74,7 +74,8 @@ pub fn classify(ip: IpAddr) -> Class {
 
 fn classify_v4(ip: Ipv4Addr) -> Class {
     match ip.octets() {
-        [169, 254, 169, 254] | [169, 254, 170, 2] | [100, 100, 100, 200] => Class::Metadata,
+        [169, 254, 169, 254] | [169, 254, 170, 2 | 23] => Class::Metadata,
+        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Class::Metadata,
         [0, ..] => Class::Unspecified,
         [127, ..] => Class::Loopback,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Class::Private,
@@ -105,7 +106,8 @@ fn classify_v6(ip: Ipv6Addr) -> Class {
         return class;
     }
     match ip.segments() {
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] => Class::Metadata,
+        // A whole block: metadata, credentials of containers, names and time of one cloud.
+        [0xfd00, 0x0ec2, ..] => Class::Metadata,
         [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => Class::Metadata,
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Class::Private,
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
@@ -113,7 +115,7 @@ fn classify_v6(ip: Ipv6Addr) -> Class {
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Documentation,
         [0x2001, 0x0002, 0, ..] => Class::Benchmarking,
         // Protocol assignments (Teredo among them was seen above), ORCHID, segment routing.
-        [0x2001, 0..=0x01ff, ..] | [0x5f00, ..] => Class::Reserved,
+        [0x2001, 0..=0x01ff, ..] | [0x5f00, ..] | [0x2620, 0x004f, 0x8000, ..] => Class::Reserved,
         // Only 2000::/3 is given out for global unicast.
         [0x2000..=0x3fff, ..] => Class::Public,
         _ => Class::Reserved,
@@ -190,7 +192,10 @@ mod tests {
             ("169.254.169.253", Class::LinkLocal),
             ("169.254.169.254", Class::Metadata),
             ("169.254.170.2", Class::Metadata),
+            ("169.254.170.23", Class::Metadata),
             ("100.100.100.200", Class::Metadata),
+            ("168.63.129.16", Class::Metadata),
+            ("192.0.0.192", Class::Metadata),
             ("100.64.0.1", Class::Shared),
             ("100.127.255.255", Class::Shared),
             ("192.0.0.1", Class::Reserved),
@@ -221,6 +226,8 @@ mod tests {
             ("fc00::1", Class::Private),
             ("fdff:ffff::1", Class::Private),
             ("fd00:ec2::254", Class::Metadata),
+            ("fd00:ec2::23", Class::Metadata),
+            ("fd00:ec3::254", Class::Private),
             ("fd20:ce::254", Class::Metadata),
             ("fe80::1", Class::LinkLocal),
             ("febf::1", Class::LinkLocal),
@@ -231,6 +238,7 @@ mod tests {
             ("2001:2::1", Class::Benchmarking),
             ("2001:20::1", Class::Reserved),
             ("100::1", Class::Reserved),
+            ("2620:4f:8000::1", Class::Reserved),
             ("4000::1", Class::Reserved),
             ("5f00::1", Class::Reserved),
         ] {
@@ -252,6 +260,8 @@ mod tests {
             ("64:ff9b::169.254.169.254", Class::Metadata),
             ("64:ff9b::8.8.8.8", Class::Public),
             ("64:ff9b:1::8.8.8.8", Class::Private),
+            ("64:ff9b:1:ffff:ffff::1", Class::Private),
+            ("64:ff9b:2::8.8.8.8", Class::Reserved),
             ("2002:7f00:1::", Class::Loopback),
             ("2002:a00:1::1", Class::Private),
             ("2002:808:808::1", Class::Public),
@@ -261,6 +271,8 @@ mod tests {
             ("2001:0:a00:1:8000:63bf:f7f7:f7f7", Class::Private),
             ("2606:4700::5efe:10.0.0.1", Class::Private),
             ("2606:4700::200:5efe:8.8.8.8", Class::Public),
+            ("2606:4700::200:5efe:169.254.169.254", Class::Metadata),
+            ("fe80::5efe:8.8.8.8", Class::LinkLocal),
         ] {
             check(ip, class);
         }

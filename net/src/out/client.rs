@@ -3,7 +3,7 @@
 //! Each allowance (the general one, each model's own) has a client and pool of its own, since a
 //! pooled connection to an address that only a model may reach must not serve a tool's call.
 
-use super::connect::{ConnectError, Connector};
+use super::connect::{ConnectError, Connector, Resolver, system_resolver};
 use super::error::CallError;
 use super::guard::Guard;
 use bytes::Bytes;
@@ -31,6 +31,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection of HTTP/2 that is in use is probed this often, so that a dead one is noticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// Headers that follow a redirect to another origin.
+const CARRIED: [&str; 5] =
+    ["accept", "content-type", "user-agent", "idempotency-key", "traceparent"];
 /// How long [`finish`] waits for the end of a body.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -92,6 +95,12 @@ impl Client {
     /// A client behind `guard`.
     #[must_use]
     pub fn new(guard: Guard, tls: &rustls::ClientConfig) -> Client {
+        Client::resolving(guard, tls, system_resolver())
+    }
+
+    /// The same with another resolver of names.
+    #[must_use]
+    pub fn resolving(guard: Guard, tls: &rustls::ClientConfig, resolver: Resolver) -> Client {
         let guard = Arc::new(guard);
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -99,16 +108,25 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .http2_keep_alive_interval(PROBE_INTERVAL)
-            .build(Connector::new(Arc::clone(&guard), tls));
+            .build(Connector::new(Arc::clone(&guard), tls, resolver));
         Client { pool, guard }
     }
 
-    /// Parses a URL and checks that it may be called.
+    /// Parses a URL whose host and port a definition names, and checks that it may be called.
     ///
     /// # Errors
     /// [`CallError::Refused`].
     pub fn check(&self, url: &str) -> Result<Url, CallError> {
         self.guard.check_url(url).map_err(|why| CallError::Refused { why, maybe_done: false })
+    }
+
+    /// The same for a URL whose host or port came from somewhere else: the port must be one of the
+    /// web, or allowed.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`].
+    pub fn check_led(&self, url: &str) -> Result<Url, CallError> {
+        self.guard.check_led(url, None).map_err(|why| CallError::Refused { why, maybe_done: false })
     }
 
     /// Sends `request`, follows redirects, and returns once the answer's head is there.
@@ -159,17 +177,19 @@ impl Client {
     ) -> Result<Request, CallError> {
         let to = resolve(&request.url, location);
         let to = to.ok_or(redirect_refused("the redirect's location is malformed"))?;
+        let named = request.url.port_or_known_default();
         let url = self
             .guard
-            .check_url(&to)
+            .check_led(&to, named)
             .map_err(|why| CallError::Refused { why, maybe_done: false })?;
         if request.url.scheme() == "https" && url.scheme() != "https" {
             return Err(redirect_refused("a redirect from https to http is not followed"));
         }
         if request.url.origin() != url.origin() {
-            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
-                request.headers.remove(name);
-            }
+            // Which headers hold secrets only who added them knows; so what stays is named here.
+            let headers = std::mem::take(&mut request.headers).into_iter();
+            let named = headers.filter_map(|(name, value)| Some((name?, value)));
+            request.headers = named.filter(|(name, _)| CARRIED.contains(&name.as_str())).collect();
         }
         let keeps =
             matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);

@@ -1,7 +1,8 @@
 //! The connector of calls out: resolves a host, checks every address, and connects to one that was
 //! checked. A name is never resolved a second time, so it cannot change in between (DNS rebinding).
+//! `localhost` and names below it are not resolved at all: no resolver may say what they mean.
 
-use super::guard::{Guard, Refused};
+use super::guard::{Guard, Refused, is_local};
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::rt::TokioIo;
@@ -49,10 +50,14 @@ pub enum ConnectError {
     TimedOut,
 }
 
+/// Finds the addresses of a name: the system's resolver, or a test's.
+pub type Resolver = Arc<dyn Fn(&str, u16) -> BoxFuture<Vec<SocketAddr>, io::Error> + Send + Sync>;
+
 /// Opens checked TCP connections.
 #[derive(Clone)]
 pub struct Guarded {
     guard: Arc<Guard>,
+    resolver: Resolver,
 }
 
 /// Opens checked connections with TLS where the URL says so, each within [`CONNECT_TIMEOUT`].
@@ -67,12 +72,12 @@ type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 impl Connector {
     /// A connector behind `guard`.
     #[must_use]
-    pub fn new(guard: Arc<Guard>, tls: &rustls::ClientConfig) -> Connector {
+    pub fn new(guard: Arc<Guard>, tls: &rustls::ClientConfig, resolver: Resolver) -> Connector {
         let inner = HttpsConnectorBuilder::new()
             .with_tls_config(tls.clone())
             .https_or_http()
             .enable_all_versions()
-            .wrap_connector(Guarded { guard });
+            .wrap_connector(Guarded { guard, resolver });
         Connector { inner }
     }
 }
@@ -105,11 +110,11 @@ impl Service<Uri> for Guarded {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let guard = Arc::clone(&self.guard);
+        let theirs = self.clone();
         Box::pin(async move {
             let (host, port) = target(&uri)?;
-            let addresses = resolve(&host, port).await?;
-            check_all(&guard, &host, port, &addresses)?;
+            let addresses = theirs.addresses(&host, port).await?;
+            check_all(&theirs.guard, &host, port, &addresses)?;
             let stream = connect(&host, &addresses).await?;
             Ok(TokioIo::new(stream))
         })
@@ -123,17 +128,35 @@ fn target(uri: &Uri) -> Result<(String, u16), ConnectError> {
     Ok((host, uri.port_u16().unwrap_or(known)))
 }
 
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+impl Guarded {
+    /// What would be connected to, yet to be checked. A resolver's ports do not count.
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        let at_port = |ip| SocketAddr::new(ip, port);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![at_port(ip)]);
+        }
+        if is_local(host) {
+            let allowed = self.guard.loopbacks(host, port)?;
+            return Ok(allowed.into_iter().map(at_port).collect());
+        }
+        let unresolved = |why: String| ConnectError::Unresolved { host: host.to_owned(), why };
+        let found = (self.resolver)(host, port).await.map_err(|e| unresolved(e.to_string()))?;
+        if found.is_empty() {
+            return Err(unresolved("no address".into()));
+        }
+        let mut addresses = found;
+        addresses.iter_mut().for_each(|address| address.set_port(port));
+        Ok(addresses)
     }
-    let unresolved = |why: String| ConnectError::Unresolved { host: host.to_owned(), why };
-    let found = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<_> = found.map_err(|e| unresolved(e.to_string()))?.collect();
-    if addresses.is_empty() {
-        return Err(unresolved("no address".into()));
-    }
-    Ok(addresses)
+}
+
+/// The system's resolver.
+#[must_use]
+pub fn system_resolver() -> Resolver {
+    Arc::new(|host, port| {
+        let name = (host.to_owned(), port);
+        Box::pin(async move { Ok(tokio::net::lookup_host(name).await?.collect()) })
+    })
 }
 
 /// One refused address refuses the name: which one a connection would take is not ours to say.
@@ -203,6 +226,30 @@ mod tests {
         check(&["1.1.1.1", "10.0.0.1"], false);
         check(&["1.1.1.1", "::1"], false);
         check(&["169.254.169.254", "1.1.1.1"], false);
+    }
+
+    #[tokio::test]
+    async fn addresses_are_the_resolvers_but_for_local_names_and_literals() {
+        let guard = Guard::parse(&["localhost", "127.0.0.1"]).expect("a good list");
+        let resolver: Resolver = Arc::new(|host, _| {
+            assert_eq!(host, "a.example", "only names are resolved");
+            Box::pin(async { Ok(vec!["1.1.1.1:9".parse().expect("one")]) })
+        });
+        let guarded = Guarded { guard: Arc::new(guard), resolver };
+        for (host, expected) in [
+            ("a.example", Some("[1.1.1.1:81]")),
+            ("localhost", Some("[127.0.0.1:81, [::1]:81]")),
+            ("x.localhost", Some("[127.0.0.1:81]")),
+            ("10.0.0.1", Some("[10.0.0.1:81]")),
+            ("::1", Some("[[::1]:81]")),
+        ] {
+            let got = guarded.addresses(host, 81).await.ok();
+            assert_eq!(got.map(|got| format!("{got:?}")).as_deref(), expected, "{host}");
+        }
+        let none: Resolver = Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) }));
+        let guarded = Guarded { resolver: none, ..guarded };
+        let error = guarded.addresses("a.example", 81).await.expect_err("no address");
+        assert_eq!(error.to_string(), "a.example does not resolve: no address");
     }
 
     #[test]

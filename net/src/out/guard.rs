@@ -4,15 +4,22 @@
 //! no two parsers can disagree (O. Tsai, "A New Era of SSRF", 2017). Numeric hosts in any spelling
 //! become the address they mean. Names are checked again by every address they resolve to: see
 //! `connect.rs`.
+//!
+//! Ports: one that a definition's own URL names is open unless it belongs to a service that does
+//! not speak HTTP; where somebody else leads (a redirect, a model that fills a template's host) it
+//! must be the definition's or one of the web. Entries of the allow-list open others.
 
 use super::address::{Class, classify};
+use super::allow::AllowList;
+use super::port::{is_service, is_web};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 /// Longest URL, in bytes.
 pub const URL_BYTES_MAX: usize = 16 * 1024;
-/// Entries of the allow-list.
-pub const ALLOW_LEN_MAX: usize = 1_024;
+
+/// What `localhost` and all names below it mean, whatever a resolver says (RFC 6761, section 6.3).
+const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Why the guard refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,21 +35,20 @@ pub enum Refused {
         /// What it is.
         class: Class,
     },
-}
-
-/// One entry of `security.outbound.allow`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Allow {
-    /// This name, on this port or any.
-    Name { host: String, port: Option<u16> },
-    /// The addresses with these first bits, on this port or any.
-    Net { ip: IpAddr, bits: u8, port: Option<u16> },
+    /// The port is not one for HTTP, or not one that the definition names, and nothing allows it.
+    #[error("{}:{port} is no port of the web: security.outbound.allow may name it", shown(host))]
+    Port {
+        /// As the URL names it.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// The guard with its allow-list.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    allow: Vec<Allow>,
+    allow: AllowList,
 }
 
 impl Guard {
@@ -51,31 +57,32 @@ impl Guard {
     /// # Errors
     /// The place of the first bad entry, and what is wrong with it.
     pub fn parse<S: AsRef<str>>(list: &[S]) -> Result<Guard, (usize, &'static str)> {
-        if ALLOW_LEN_MAX < list.len() {
-            return Err((ALLOW_LEN_MAX, "too many entries"));
-        }
-        let entry = |(i, text): (usize, &S)| parse_allow(text.as_ref()).map_err(|e| (i, e));
-        let allow = list.iter().enumerate().map(entry).collect::<Result<_, _>>()?;
-        Ok(Guard { allow })
+        AllowList::parse(list).map(|allow| Guard { allow })
+    }
+
+    /// This guard, and all that the other one allows: for an agent with a list of its own.
+    #[must_use]
+    pub fn with(&self, other: &Guard) -> Guard {
+        let mut guard = self.clone();
+        guard.allow.extend(&other.allow);
+        guard
     }
 
     /// This guard, and the host and port of `url` allowed on top: for a model's own `baseUrl`.
     #[must_use]
     pub fn with_origin(&self, url: &Url) -> Guard {
         let mut guard = self.clone();
-        let port = url.port_or_known_default();
+        let port = url.port_or_known_default().unwrap_or(0);
         match url.host() {
-            Some(Host::Domain(host)) => {
-                guard.allow.push(Allow::Name { host: host.to_owned(), port });
-            }
-            Some(Host::Ipv4(ip)) => guard.allow.push(Allow::Net { ip: ip.into(), bits: 32, port }),
-            Some(Host::Ipv6(ip)) => guard.allow.push(Allow::Net { ip: ip.into(), bits: 128, port }),
+            Some(Host::Domain(host)) => guard.allow.push_host(host.to_owned(), port),
+            Some(Host::Ipv4(ip)) => guard.allow.push_address(ip.into(), port),
+            Some(Host::Ipv6(ip)) => guard.allow.push_address(ip.into(), port),
             None => {}
         }
         guard
     }
 
-    /// Parses and checks a URL; a numeric host's address too.
+    /// Parses and checks a URL whose port a definition names; a numeric host's address too.
     ///
     /// # Errors
     /// [`Refused`].
@@ -85,33 +92,79 @@ impl Guard {
         match url.host() {
             Some(Host::Ipv4(ip)) => self.check_address(&ip.to_string(), port, ip.into())?,
             Some(Host::Ipv6(ip)) => self.check_address(&ip.to_string(), port, ip.into())?,
-            Some(Host::Domain(_)) | None => {}
+            Some(Host::Domain(host)) => {
+                if is_local(host) {
+                    self.loopbacks(host, port)?;
+                }
+                self.check_port(host, port, None)?;
+            }
+            None => {}
         }
         Ok(url)
+    }
+
+    /// The same for a URL that somebody else led to: its port must be `named`, that of the URL it
+    /// came from, or one of the web.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn check_led(&self, text: &str, named: Option<u16>) -> Result<Url, Refused> {
+        let url = self.check_url(text)?;
+        let port = url.port_or_known_default().unwrap_or(0);
+        let (host, ip) = match url.host() {
+            Some(Host::Ipv4(ip)) => (ip.to_string(), Some(ip.into())),
+            Some(Host::Ipv6(ip)) => (ip.to_string(), Some(ip.into())),
+            Some(Host::Domain(host)) => (host.to_owned(), None),
+            None => return Ok(url),
+        };
+        if named == Some(port) || is_web(port) || self.allow.names_host(&host, port, ip) {
+            return Ok(url);
+        }
+        Err(Refused::Port { host, port })
     }
 
     /// Whether a connection for `host` may go to this address of it.
     ///
     /// # Errors
-    /// [`Refused::Address`].
+    /// [`Refused::Address`], [`Refused::Port`].
     pub fn check_address(&self, host: &str, port: u16, ip: IpAddr) -> Result<(), Refused> {
         let class = classify(ip);
-        if class == Class::Public {
-            return Ok(());
+        if class != Class::Public && !self.allow.covers(host, port, ip, class) {
+            return Err(Refused::Address { host: host.to_owned(), class });
         }
-        let allows = |allow: &Allow| match allow {
-            Allow::Name { host: name, port: only } => {
-                class.allowed_by_name() && name == host && only.is_none_or(|only| only == port)
-            }
-            Allow::Net { ip: net, bits, port: only } => {
-                is_within(ip, *net, *bits) && only.is_none_or(|only| only == port)
-            }
-        };
-        if self.allow.iter().any(allows) {
-            return Ok(());
-        }
-        Err(Refused::Address { host: host.to_owned(), class })
+        self.check_port(host, port, Some(ip))
     }
+
+    /// The addresses that a local name means, as far as they are allowed: no resolver is asked.
+    ///
+    /// # Errors
+    /// [`Refused::Address`] when none is.
+    pub fn loopbacks(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, Refused> {
+        assert!(is_local(host), "other names are resolved");
+        let class = Class::Loopback;
+        let is_allowed = |ip: &IpAddr| self.allow.covers(host, port, *ip, class);
+        let allowed: Vec<_> = LOOPBACKS.into_iter().filter(is_allowed).collect();
+        let refused = || Refused::Address { host: host.to_owned(), class };
+        if allowed.is_empty() { Err(refused()) } else { Ok(allowed) }
+    }
+
+    fn check_port(&self, host: &str, port: u16, ip: Option<IpAddr>) -> Result<(), Refused> {
+        if is_service(port) && !self.allow.names_port(host, port, ip) {
+            return Err(Refused::Port { host: host.to_owned(), port });
+        }
+        Ok(())
+    }
+}
+
+/// A host as an entry of the allow-list names it before a port.
+fn shown(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Whether the name means this machine by definition.
+#[must_use]
+pub fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// Parses a URL that we may call: http or https, a plain host, no user, no tricks.
@@ -158,7 +211,7 @@ pub fn parse_url(text: &str) -> Result<Url, Refused> {
 }
 
 /// Whether it is a plain DNS name: no trailing dot, no empty label, not all digits at the end.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -171,71 +224,6 @@ fn is_name(name: &str) -> bool {
         && name.split('.').all(label)
         && !last.bytes().all(|c| c.is_ascii_digit())
         && !last.starts_with("0x")
-}
-
-fn parse_allow(text: &str) -> Result<Allow, &'static str> {
-    if let Some((ip, bits)) = text.split_once('/') {
-        let ip = unbracketed(ip).parse::<IpAddr>().map_err(|_| "not a CIDR block")?;
-        let bits = bits.parse::<u8>().map_err(|_| "not a CIDR block")?;
-        let bits_max = if ip.is_ipv4() { 32 } else { 128 };
-        if bits_max < bits {
-            return Err("a CIDR block has at most 32 bits, or 128 for IPv6");
-        }
-        if mask(ip, bits) != bits_of(ip) {
-            return Err("a CIDR block has bits set behind its prefix");
-        }
-        return Ok(Allow::Net { ip, bits, port: None });
-    }
-    if let Ok(ip) = unbracketed(text).parse::<IpAddr>() {
-        let bits = if ip.is_ipv4() { 32 } else { 128 };
-        return Ok(Allow::Net { ip, bits, port: None });
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => {
-            let port = port.parse::<u16>().map_err(|_| "not a port")?;
-            if port == 0 {
-                return Err("not a port");
-            }
-            (host, Some(port))
-        }
-        None => (text, None),
-    };
-    if let Ok(ip) = unbracketed(host).parse::<IpAddr>() {
-        let bits = if ip.is_ipv4() { 32 } else { 128 };
-        return Ok(Allow::Net { ip, bits, port });
-    }
-    let host = host.to_ascii_lowercase();
-    if !is_name(&host) {
-        return Err("neither a host, host:port, address nor CIDR block");
-    }
-    Ok(Allow::Name { host, port })
-}
-
-fn unbracketed(text: &str) -> &str {
-    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
-}
-
-/// Whether the first `bits` of both are the same. A mapped IPv4 address counts as IPv4.
-fn is_within(ip: IpAddr, net: IpAddr, bits: u8) -> bool {
-    let (ip, net) = match net {
-        IpAddr::V4(_) => (ip.to_canonical(), net),
-        IpAddr::V6(_) => (ip, net),
-    };
-    ip.is_ipv4() == net.is_ipv4() && mask(ip, bits) == mask(net, bits)
-}
-
-fn mask(ip: IpAddr, bits: u8) -> u128 {
-    let kept = u32::from(bits);
-    let all = u128::MAX.checked_shl(128 - kept).unwrap_or(0);
-    bits_of(ip) & all
-}
-
-/// The address as a number, left-aligned.
-fn bits_of(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => u128::from(Ipv4Addr::to_bits(ip)) << 96,
-        IpAddr::V6(ip) => Ipv6Addr::to_bits(ip),
-    }
 }
 
 #[cfg(test)]

@@ -19,12 +19,13 @@ pub(super) async fn run(
 ) -> Result<Outcome, CallError> {
     let url = call.agent.url.as_deref();
     let url = url.ok_or_else(|| CallError::Unconfigured("the agent has no url".into()))?;
-    let url = shared.client.check(url)?;
+    let client = shared.client_of(&call.agent_name);
+    let url = client.check(url)?;
     let input = shared.reads.resolve(call.task, input).await.map_err(CallError::Store)?;
     let mut headers = call_headers(call);
     json_body(&mut headers);
     let body = Bytes::from_owner(input);
     let request = Request { method: Method::POST, url, headers, body };
-    let reply = shared.client.send(request, sent).await?;
+    let reply = client.send(request, sent).await?;
     Ok(Outcome::Output { output: output(reply).await? })
 }

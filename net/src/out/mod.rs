@@ -5,6 +5,7 @@
 //! its time-out, and carries the key that lets the other side make it once.
 
 pub mod address;
+pub mod allow;
 pub mod answer;
 pub mod client;
 pub mod connect;
@@ -12,7 +13,7 @@ pub mod error;
 pub mod guard;
 mod http;
 pub mod model;
-pub mod secret;
+pub mod port;
 mod template;
 mod tool;
 
@@ -58,6 +59,8 @@ pub struct Ports {
 #[derive(Clone)]
 pub struct OutConfig {
     guard: Guard,
+    /// What agents with a list of their own may reach, by their name.
+    agents: BTreeMap<Box<str>, Guard>,
     tls: rustls::ClientConfig,
     models: BTreeMap<Box<str>, Prepared>,
     context_bytes_max: usize,
@@ -72,6 +75,16 @@ pub enum SetupError {
     #[error("security.outbound.allow[{place}]: {why}")]
     Allow {
         /// Its place.
+        place: usize,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// An entry of `security.outbound.agents` is wrong.
+    #[error("security.outbound.agents.{name}[{place}]: {why}")]
+    AllowAgent {
+        /// The agent.
+        name: Box<str>,
+        /// The entry's place in its list.
         place: usize,
         /// What is wrong.
         why: &'static str,
@@ -91,6 +104,8 @@ pub enum SetupError {
 
 pub(crate) struct Shared {
     client: Client,
+    /// The clients of agents with a list of their own.
+    agents: BTreeMap<Box<str>, Client>,
     models: BTreeMap<Box<str>, Model>,
     reads: Reads,
     contexts: RefCell<Contexts>,
@@ -124,8 +139,26 @@ impl OutConfig {
             prepared.insert(name.clone(), model);
         }
         let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
-        let (refused, audit) = (Arc::default(), None);
-        Ok(OutConfig { guard, tls, models: prepared, context_bytes_max, refused, audit })
+        let (agents, refused, audit) = (BTreeMap::new(), Arc::default(), None);
+        Ok(OutConfig { guard, agents, tls, models: prepared, context_bytes_max, refused, audit })
+    }
+
+    /// The same, with what `security.outbound.agents` allows the calls of each of these agents on
+    /// top.
+    ///
+    /// # Errors
+    /// [`SetupError::AllowAgent`].
+    pub fn with_agents<S: AsRef<str>>(
+        mut self,
+        agents: &BTreeMap<String, Vec<S>>,
+    ) -> Result<OutConfig, SetupError> {
+        for (name, list) in agents {
+            let name: Box<str> = name.as_str().into();
+            let refused = |(place, why)| SetupError::AllowAgent { name: name.clone(), place, why };
+            let own = Guard::parse(list).map_err(refused)?;
+            self.agents.insert(name, self.guard.with(&own));
+        }
+        Ok(self)
     }
 
     /// The same, with what the guard refuses kept in this audit log.
@@ -166,8 +199,11 @@ impl Outbound {
             let model = model.map_err(|why| SetupError::Model { name: name.clone(), why })?;
             models.insert(name.clone(), model);
         }
+        let own = config.agents.iter();
+        let own = own.map(|(name, guard)| (name.clone(), Client::new(guard.clone(), &config.tls)));
         Ok(Outbound(Rc::new(Shared {
             client: Client::new(config.guard.clone(), &config.tls),
+            agents: own.collect(),
             models,
             reads: ports.reads,
             contexts: RefCell::new(Contexts::new(config.context_bytes_max)),
@@ -210,6 +246,11 @@ impl Outbound {
 }
 
 impl Shared {
+    /// The client for an agent's calls: its own pool when it may reach more than others.
+    fn client_of(&self, agent: &str) -> &Client {
+        self.agents.get(agent).unwrap_or(&self.client)
+    }
+
     /// Has the audit log keep what the guard refused: the task, and which address or why.
     fn keep_refusal(&self, call: &Call, error: &CallError) {
         let Some(audit) = &self.audit else { return };
@@ -247,7 +288,8 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
         if let CallError::Refused { .. } = error {
             shared.refused.fetch_add(1, Ordering::Relaxed);
             shared.keep_refusal(call, &error);
-            tracing::warn!(target: "net", task = %call.task, step, %error, "call refused");
+            let (task, agent) = (call.task, &*call.agent_name);
+            tracing::warn!(target: "net", %task, agent, step, %error, "call refused");
         }
         tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
         error.outcome()

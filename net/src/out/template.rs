@@ -47,6 +47,13 @@ pub(super) fn fill(template: &str, mut arguments: Arguments) -> Result<Filled, S
     Ok(Filled { url, rest: arguments })
 }
 
+/// Whether scheme, host and port stand in the template itself: a model fills none of them.
+pub(super) fn names_origin(template: &str) -> bool {
+    let authority = template.find("://").map_or(0, |at| at + 3);
+    let end = template[authority..].find(['/', '?', '#']).map_or(template.len(), |n| authority + n);
+    !template[..end].contains('{')
+}
+
 /// Adds arguments to the query: lists as repeated keys, objects as JSON texts, nulls not at all.
 pub(super) fn add_query(url: &mut url::Url, arguments: &Arguments) {
     let had_query = url.query().is_some();
@@ -137,6 +144,16 @@ mod tests {
         check("http://h/.{x}", r#"{"x":"."}"#, dots);
         check("http://h/{x}", r#"{"x":"%2e%2e"}"#, Ok(("http://h/%252e%252e", "{}")));
         check("http://h/{x", r#"{"x":1}"#, Ok(("http://h/{x", r#"{"x":1}"#)));
+    }
+
+    #[test]
+    fn an_origin_that_a_model_fills_is_seen() {
+        for template in ["http://h:81/{x}", "http://h", "https://h?q={x}", "http://h:81/a:{x}"] {
+            assert!(names_origin(template), "{template}");
+        }
+        for template in ["http://{h}/", "http://h:{p}/", "{x}://h/", "http://h.{d}:81", "{u}"] {
+            assert!(!names_origin(template), "{template}");
+        }
     }
 
     #[test]

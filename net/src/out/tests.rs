@@ -87,6 +87,46 @@ async fn the_guard_refuses_by_address_name_and_trick() {
 }
 
 #[tokio::test]
+async fn what_one_agent_may_reach_another_may_not() {
+    harness::local(async {
+        let server = Server::start(|_| vec![Act::Write(OK.into())]).await;
+        let agents = json!({"a": [format!("127.0.0.1:{}", server.port())], "b": ["10.0.0.0/8"]});
+        let harness = Harness::of_agents(agents);
+        let tool = json!({"kind": "http", "name": "t", "url": server.url("/"), "method": "GET"});
+        for (agent, is_allowed) in [("a", true), ("b", false), ("c", false), ("a", true)] {
+            for mut call in [harness.http_call(&server.url("/"), b"1"), harness.tool_call(&tool)] {
+                let before = server.requests();
+                call.agent_name = agent.into();
+                let outcome = harness.run(call).await;
+                if is_allowed {
+                    assert_eq!(output(&outcome), "{\"n\": 1}", "{agent}");
+                } else {
+                    assert_eq!(&*failed(&outcome).0.code, "outbound_refused", "{agent}");
+                }
+                assert_eq!(server.requests() - before, usize::from(is_allowed), "{agent}");
+            }
+        }
+        assert_eq!(harness.config.refused(), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_model_that_fills_in_the_port_gets_only_those_of_the_web() {
+    harness::local(async {
+        let harness = Harness::new(&[], json!({}));
+        let tool = json!({"kind": "http", "name": "t", "url": "http://1.1.1.1:{port}/"});
+        for port in ["9000", "22"] {
+            let outcome = harness.tool(&tool, &format!(r#"{{"port":{port}}}"#)).await;
+            let (error, _, maybe_done) = failed(&outcome);
+            assert_eq!((&*error.code, maybe_done), ("outbound_refused", false), "{error:?}");
+            assert!(error.message.contains(&format!("1.1.1.1:{port}")), "{error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn redirects_are_followed_and_checked_anew() {
     harness::local(async {
         let server = Server::start(|seen| {
@@ -102,6 +142,8 @@ async fn redirects_are_followed_and_checked_anew() {
                 "/private" => to("307", "http://10.0.0.1/"),
                 "/metadata" => to("302", "http://[::ffff:169.254.169.254]/latest"),
                 "/file" => to("302", "file:///etc/passwd"),
+                "/port" => to("307", "http://127.0.0.1:6379/"),
+                "/user" => to("302", "http://a:b@127.0.0.1/"),
                 "/acted" => to("303", "http://10.0.0.1/"),
                 "/round" => to("307", "/round"),
                 _ => vec![Act::Write(OK.into())],
@@ -121,6 +163,8 @@ async fn redirects_are_followed_and_checked_anew() {
             ("/private", "outbound_refused", false),
             ("/metadata", "outbound_refused", false),
             ("/file", "outbound_refused", false),
+            ("/port", "outbound_refused", false),
+            ("/user", "outbound_refused", false),
             ("/acted", "outbound_refused", true),
             ("/round", "redirect_refused", false),
         ] {
@@ -322,7 +366,12 @@ fn a_configuration_that_cannot_work_is_refused() {
     check(&[], model("UNSET"), "models.m: the key in UNSET is not set");
     check(&[], json!({"m": {"provider": "scripted"}}), "models.m: /script");
     let models = serde_json::from_value(model("SET")).expect("well formed");
-    let good = OutConfig::new::<&str>(&[], &models, &|_| Some("k".into())).expect("works");
+    let agents = [("a".to_owned(), vec!["ok", "*.x"])].into();
+    let got = OutConfig::new::<&str>(&[], &BTreeMap::new(), &|_| None).expect("works");
+    let got = got.with_agents(&agents).map(drop).expect_err("a bad entry").to_string();
+    assert!(got.starts_with("security.outbound.agents.a[1]: there are no wildcards"), "{got}");
+    let good = OutConfig::new::<&str>(&[], &models, &|name| (name == "SET").then(|| "k".into()))
+        .expect("works");
     assert!(good.has_model("m") && !good.has_model("n"));
     let crosses_threads = |_: &(dyn std::any::Any + Send)| ();
     crosses_threads(&good);

@@ -7,7 +7,7 @@ use super::Shared;
 use super::answer::{self, call_headers, json_body};
 use super::client::{self, Reply, Request, Sent};
 use super::error::{CallError, status_is_retryable};
-use super::template::{Arguments, add_query, fill};
+use super::template::{Arguments, add_query, fill, names_origin};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use no_engine::agent::definition::{Tool, ToolKind};
@@ -16,6 +16,7 @@ use no_engine::effect::Call;
 use no_engine::limits::OUTPUT_BYTES_MAX;
 use no_engine::payload::Payload;
 use serde_json::json;
+use url::Url;
 
 /// Longest body of a failure that a model is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -43,8 +44,14 @@ pub(super) async fn run(
         Ok(filled) => filled,
         Err(why) => return for_model(&why),
     };
-    let request = request(shared, call, tool, filled.url, &filled.rest)?;
-    let reply = shared.client.send(request, sent).await?;
+    let client = shared.client_of(&call.agent_name);
+    let url = if names_origin(template) {
+        client.check(&filled.url)?
+    } else {
+        client.check_led(&filled.url)?
+    };
+    let request = request(call, tool, url, &filled.rest)?;
+    let reply = client.send(request, sent).await?;
     if reply.status.is_client_error() && !status_is_retryable(reply.status.as_u16()) {
         return client_error(reply).await;
     }
@@ -56,14 +63,7 @@ pub(super) async fn run(
     }
 }
 
-fn request(
-    shared: &Shared,
-    call: &Call,
-    tool: &Tool,
-    url: String,
-    rest: &Arguments,
-) -> Result<Request, CallError> {
-    let mut url = shared.client.check(&url)?;
+fn request(call: &Call, tool: &Tool, mut url: Url, rest: &Arguments) -> Result<Request, CallError> {
     let mut headers = call_headers(call);
     let method = Method::from_bytes(tool.method().as_bytes())
         .map_err(|_| CallError::Unconfigured("the tool's method is malformed".into()))?;

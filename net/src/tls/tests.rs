@@ -4,6 +4,7 @@ use super::*;
 use rcgen::{CertificateParams, KeyPair};
 use std::fs;
 use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 
 /// Within the validity of what rcgen makes by default, 1975 to 4096.

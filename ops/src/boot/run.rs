@@ -9,7 +9,7 @@ use crate::cores::{self, Eventfd, SystemClock};
 use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
 use crate::vitals::{Stage, Vitals};
-use no_auth::{KeySet, LocalKey};
+use no_auth::{KeySet, LocalKey, Secret};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
 use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
@@ -17,7 +17,6 @@ use no_net::browser::Browsers;
 use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
-use no_net::out::secret::Secret;
 use no_net::reads::{self, ReaderLink};
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
@@ -158,8 +157,7 @@ fn issuer(config: &Config) -> Result<Option<Arc<Issuer>>> {
         (Some(secret), _) => Some(secret.clone()),
         (None, Some(path)) => {
             let secret = Secret::from_file(path);
-            let shown = path.display();
-            Some(secret.map_err(|why| refused("clientSecretFile", format!("{shown} {why}")))?)
+            Some(secret.map_err(|why| refused("clientSecretFile", why.to_string()))?)
         }
         (None, None) => None,
     };
@@ -177,7 +175,9 @@ fn outbound(config: &Config) -> Result<OutConfig> {
         models.insert(Box::from(name.as_str()), model);
     }
     let env = |name: &str| std::env::var(name).ok();
-    OutConfig::new(&config.security.outbound_allow, &models, &env)
+    let security = &config.security;
+    OutConfig::new(&security.outbound_allow, &models, &env)
+        .and_then(|out| out.with_agents(&security.outbound_agents))
         .map_err(|error| refused(error.to_string()))
 }
 

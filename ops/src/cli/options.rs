@@ -2,8 +2,9 @@
 
 use crate::client::Client;
 use crate::config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use clap::Args;
+use no_auth::Secret;
 use std::path::{Path, PathBuf};
 
 /// How a client command reaches nO.
@@ -12,9 +13,12 @@ pub(crate) struct ClientOptions {
     /// Where nO listens
     #[arg(long, env = "NO_URL", default_value = "http://127.0.0.1:3000", value_name = "URL")]
     pub url: String,
-    /// Access token; without it the data folder's admin.token is used
-    #[arg(long, env = "NO_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    /// Access token [env: NO_TOKEN] [default: that in the data folder's admin.token]
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     pub token: Option<String>,
+    /// File with the access token, which `ps` does not show [env: NO_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Data folder of a local nO, for its admin.token
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -36,17 +40,41 @@ impl ClientOptions {
     /// A client with the token that was given, or found.
     ///
     /// # Errors
-    /// A URL that cannot be called, or a token file that others may read.
+    /// A URL that cannot be called, a token that is none, or a token file that others may read.
     pub(super) fn client(&self) -> Result<Client> {
-        let token = match self.token.clone().filter(|token| !token.is_empty()) {
-            Some(token) => Some(token),
-            None => {
-                let dir = data_dir(self.data_dir.as_deref());
-                no_auth::local::read_secret(&dir.join(no_auth::local::ADMIN_TOKEN_FILE))?
+        Client::trusting(&self.url, self.token()?, self.ca_file.as_deref())
+    }
+
+    /// The token: of the options, else of the environment, else the data folder's if it has one.
+    fn token(&self) -> Result<Option<Secret>> {
+        let unfit = |why: &str| Error::Usage(format!("the token {why}"));
+        let given = |text: String| Secret::new(text).and_then(Secret::for_header).map_err(unfit);
+        let read = |path: &Path| Secret::from_file(path)?.for_header().map_err(unfit);
+        let said = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        if let Some(token) = self.token.clone().filter(|token| !token.is_empty()) {
+            return given(token).map(Some);
+        }
+        if let Some(path) = &self.token_file {
+            return read(path).map(Some);
+        }
+        match (said("NO_TOKEN"), said("NO_TOKEN_FILE")) {
+            (Some(_), Some(_)) => {
+                let problem = "NO_TOKEN and NO_TOKEN_FILE are both set: remove NO_TOKEN";
+                return Err(Error::Usage(problem.to_owned()));
             }
-        };
-        let token = token.map(|token| token.trim().to_owned());
-        Client::trusting(&self.url, token, self.ca_file.as_deref())
+            (Some(token), None) => return given(token).map(Some),
+            (None, Some(path)) => return read(Path::new(&path)).map(Some),
+            (None, None) => {}
+        }
+        let path = data_dir(self.data_dir.as_deref()).join(no_auth::local::ADMIN_TOKEN_FILE);
+        match read(&path) {
+            Err(Error::Auth(no_auth::Error::SecretFile { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
+            token => token.map(Some),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! this and nothing else.
 
 mod guarding;
+mod outbound;
 
 pub use guarding::Guarding;
 
@@ -13,7 +14,6 @@ use crate::vitals::Bounds;
 use no_auth::Roles;
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
-use no_net::out::guard::Guard;
 use no_net::out::model::config::ModelConfig;
 use no_net::tls::{ClientCertificates, TlsFiles};
 use serde::de::DeserializeOwned;
@@ -115,8 +115,10 @@ pub struct Security {
     pub is_rbac_on: bool,
     /// Whether `/metrics` answers without a token.
     pub is_metrics_open: bool,
-    /// Private hosts, host:port or CIDR that tools and callbacks may reach.
+    /// Private hosts, host:port, addresses or CIDR that all agents' calls may reach.
     pub outbound_allow: Vec<String>,
+    /// The same for one agent's calls alone, by its name.
+    pub outbound_agents: BTreeMap<String, Vec<String>>,
     /// Limits, proxies and the audit log.
     pub guarding: Guarding,
 }
@@ -275,7 +277,8 @@ fn security(raw: &mut Raw) -> Security {
     Security {
         is_rbac_on: flag(raw, "security.rbac.enabled"),
         is_metrics_open: flag(raw, "security.metricsOpen"),
-        outbound_allow: texts(raw, "security.outbound.allow"),
+        outbound_allow: outbound::allow(raw),
+        outbound_agents: outbound::agents(raw),
         guarding: guarding::guarding(raw),
     }
 }
@@ -300,7 +303,7 @@ fn agents(raw: &mut Raw) -> BTreeMap<String, Arc<Agent>> {
         if matches!(name.as_str(), "echo" | "sleep") {
             raw.fault(&path, "is built in and does not change; choose another name", None);
         }
-        if name.is_empty() || NAME_BYTES_MAX < name.len() || name.contains(char::is_control) {
+        if !is_agent_name(&name) {
             raw.fault(&path, "must have a name of 1 to 128 bytes of plain text", None);
         }
         if let Some(agent) = entry(raw, "agents", &name, Agent::check) {
@@ -308,6 +311,10 @@ fn agents(raw: &mut Raw) -> BTreeMap<String, Arc<Agent>> {
         }
     }
     agents
+}
+
+fn is_agent_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control)
 }
 
 /// Reads `section.name` into its type and checks it; a fault is noted at the field it names.
@@ -371,11 +378,6 @@ fn check_whole(config: &Config, raw: &mut Raw) {
     if config.monitoring.is_grafana_on && !config.monitoring.is_prometheus_on {
         let problem = "needs monitoring.prometheus.enabled";
         raw.fault(&parts("monitoring.grafana.enabled"), problem, None);
-    }
-    if let Err((place, why)) = Guard::parse(&config.security.outbound_allow) {
-        let mut path = parts("security.outbound.allow");
-        path.push(place.to_string());
-        raw.fault(&path, why, None);
     }
     check_models_exist(config, raw);
 }

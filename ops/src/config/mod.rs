@@ -13,6 +13,7 @@ pub use checked::Config;
 pub use fault::Fault;
 
 use crate::error::{Error, Result};
+use no_auth::Secret;
 use raw::{File, Raw};
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,7 @@ pub fn read(options: &Options) -> Result<Raw> {
     if let Some(port) = options.port {
         said.push(("service.port", port.to_string()));
     }
-    let files = |path: &str| std::fs::read_to_string(path);
+    let files = |path: &str| Secret::from_file(Path::new(path)).map_err(|e| e.to_string());
     Ok(Raw::read(file, &env, &files, &said))
 }
 

@@ -2,11 +2,11 @@
 
 use super::checked::{text, texts, whole};
 use super::raw::{Raw, parts};
+use no_auth::Secret;
 use no_auth::roles::{RoleRules, Roles};
 use no_auth::session::Lifetime;
 use no_net::browser::BrowserConfig;
 use no_net::oidc::{Issuer, IssuerConfig};
-use no_net::out::secret::Secret;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(super) fn oauth(raw: &mut Raw) -> Option<OAuth> {
         issuer,
         audience: text(raw, "oauth.audience"),
         client_id: some("oauth.clientId"),
-        client_secret: some("oauth.clientSecret").and_then(|text| Secret::new(&text).ok()),
+        client_secret: raw.secret("oauth.clientSecret"),
         client_secret_file: some("oauth.clientSecretFile").map(PathBuf::from),
         redirect_uri: some("oauth.redirectUri"),
         scopes: texts(raw, "oauth.scopes"),
@@ -122,12 +122,10 @@ fn check(oauth: &OAuth, raw: &mut Raw) {
         raw.fault(&parts("oauth.audience"), problem, Some(hint));
     }
     let secret = raw.get("oauth.clientSecret");
-    if secret.is_some() && oauth.client_secret.is_none() {
-        raw.fault(&parts("oauth.clientSecret"), "is blank or has characters of no secret", None);
-    }
-    if secret.is_some() && oauth.client_secret_file.is_some() {
-        let problem = "is set beside clientSecret (NO_OAUTH_CLIENT_SECRET): only one may be";
-        raw.fault(&parts("oauth.clientSecretFile"), problem, None);
+    if let (Some(secret), Some(_)) = (&secret, &oauth.client_secret_file) {
+        let problem = format!("is set beside {}: only one may be", secret.place);
+        let hint = format!("remove {}", secret.place);
+        raw.fault(&parts("oauth.clientSecretFile"), problem, Some(hint));
     }
     if oauth.client_id.is_none() && (secret.is_some() || oauth.client_secret_file.is_some()) {
         let hint = "set oauth.clientId (NO_OAUTH_CLIENT_ID)".to_owned();

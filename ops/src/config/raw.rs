@@ -1,13 +1,16 @@
 //! What file, environment and command line say: each value with where it came from, held against
-//! the table of keys one by one. Nothing here knows what a value is for.
+//! the table of keys one by one. Nothing here knows what a value is for. Secrets stand apart from
+//! the values, so that what prints values cannot print one.
 
 use super::fault::{Fault, nearest};
 use super::keys::{self, KEYS, Key, Kind, Standing};
 use super::place::{self, Path, Places};
+use no_auth::Secret;
+use no_auth::secret::REDACTED;
 use serde_json::{Number, Value};
 use std::collections::BTreeMap;
 
-/// A value and where it was read.
+/// A value and where it was read. A secret's is [`REDACTED`]; see [`Raw::secret`].
 #[derive(Clone)]
 pub struct Found {
     /// The value, in the form its [`Kind`] settles on (durations are numbers of ms).
@@ -25,10 +28,11 @@ pub struct File<'f> {
     pub text: &'f str,
 }
 
-/// Everything that was said. No `Debug`: it holds secrets.
+/// Everything that was said.
 #[derive(Default)]
 pub struct Raw {
     found: BTreeMap<Path, Found>,
+    secrets: BTreeMap<&'static str, Secret>,
     /// What was wrong so far.
     pub faults: Vec<Fault>,
     places: Places,
@@ -37,8 +41,8 @@ pub struct Raw {
 
 /// Reads variables; the process's own, or a test's.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
-/// Reads files that variables name.
-pub type Files<'e> = &'e dyn Fn(&str) -> std::io::Result<String>;
+/// Reads files with secrets that variables name; the error says what to do.
+pub type Files<'e> = &'e dyn Fn(&str) -> Result<Secret, String>;
 
 impl Raw {
     /// Reads the file, then lets the environment and then the options override it.
@@ -51,7 +55,10 @@ impl Raw {
             raw.read_file(file);
         }
         for key in KEYS.iter().filter(|key| !key.env.is_empty()) {
-            raw.read_env(key, env, files);
+            match key.kind {
+                Kind::Secret => raw.read_secret(key, env, files),
+                _ => raw.read_env(key, env),
+            }
         }
         for (path, text) in options {
             let key = KEYS.iter().find(|key| key.path == *path).expect("options are keys");
@@ -63,14 +70,25 @@ impl Raw {
     /// The value at a path, with defaults. The path must be in the table.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Found> {
-        let parts = parts(path);
-        let key = keys::of_path(&parts);
-        assert!(key.is_some(), "{path} is read but not documented in keys.rs");
-        if let Some(found) = self.found.get(&parts) {
+        self.at(&parts(path))
+    }
+
+    /// The same for a path with names that the operator chose.
+    #[must_use]
+    pub fn at(&self, path: &[String]) -> Option<Found> {
+        let key = keys::of_path(path);
+        assert!(key.is_some(), "{path:?} is read but not documented in keys.rs");
+        if let Some(found) = self.found.get(path) {
             return Some(found.clone());
         }
         let value = serde_json::from_str(key?.default).ok()?;
         Some(Found { value, place: String::new() })
+    }
+
+    /// The secret at a path of the table, when it was said.
+    #[must_use]
+    pub fn secret(&self, path: &str) -> Option<Secret> {
+        self.secrets.get(path).cloned()
     }
 
     /// All values that were said, by path.
@@ -81,12 +99,15 @@ impl Raw {
     /// The names that stand below a section of names, such as `models`.
     #[must_use]
     pub fn names(&self, section: &str) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .found
-            .keys()
-            .filter(|path| path.first().is_some_and(|first| first == section))
-            .filter_map(|path| path.get(1).cloned())
-            .collect();
+        self.names_below(&[section.to_owned()])
+    }
+
+    /// The same for a section further down.
+    #[must_use]
+    pub fn names_below(&self, head: &[String]) -> Vec<String> {
+        let below = self.found.keys().filter(|path| path.starts_with(head));
+        let mut names: Vec<String> =
+            below.filter_map(|path| path.get(head.len()).cloned()).collect();
         names.dedup();
         names
     }
@@ -158,11 +179,11 @@ impl Raw {
         } else if !KEYS.iter().any(|key| path.is_empty() || key.is_under(path)) {
             self.fault(path, "unknown key", suggestion(path));
         } else if let Value::Object(members) = value {
-            if members.is_empty()
-                && KEYS
-                    .iter()
-                    .any(|key| key.path.contains('*') && key.is_under(path) && 1 < path.len())
-            {
+            let is_named = |key: &Key| {
+                let part = path.len().checked_sub(1).and_then(|last| key.path.split('.').nth(last));
+                part == Some("*") && key.is_under(path)
+            };
+            if members.is_empty() && KEYS.iter().any(is_named) {
                 self.fault(path, "is empty", None);
             }
             for (name, value) in members {
@@ -189,27 +210,44 @@ impl Raw {
         }
     }
 
-    fn read_env(&mut self, key: &Key, env: Env, files: Files) {
+    fn read_env(&mut self, key: &Key, env: Env) {
         for name in key.env {
             if let Some(text) = env(name).filter(|text| !text.is_empty()) {
                 return self.set_text(key, &text, name);
             }
-            if key.kind != Kind::Secret {
-                continue;
-            }
-            let name = format!("{name}_FILE");
-            if let Some(path) = env(&name).filter(|path| !path.is_empty()) {
-                match files(&path) {
-                    Ok(text) => self.set_text(key, text.trim_end(), &name),
-                    Err(e) => self.faults.push(Fault {
-                        place: name,
-                        path: key.path.to_owned(),
-                        problem: format!("{path}: {e}"),
-                        hint: None,
-                    }),
+        }
+    }
+
+    /// A secret comes from its variable, or from the file that the variable with `_FILE` names.
+    fn read_secret(&mut self, key: &Key, env: Env, files: Files) {
+        let said = |name: &str| env(name).filter(|text| !text.is_empty());
+        for name in key.env {
+            let file_name = format!("{name}_FILE");
+            let (place, secret) = match (said(name), said(&file_name)) {
+                (None, None) => continue,
+                (Some(_), Some(_)) => {
+                    let problem = format!("{name} and {file_name} are both set");
+                    let hint = Some(format!("remove {name}: fewer can see a file"));
+                    let path = key.path.to_owned();
+                    return self.faults.push(Fault { place: file_name, path, problem, hint });
                 }
-                return;
+                (Some(text), None) => {
+                    ((*name).to_owned(), Secret::new(text).map_err(str::to_owned))
+                }
+                (None, Some(path)) => (file_name, files(&path)),
+            };
+            match secret {
+                Ok(secret) => {
+                    let found = Found { value: Value::from(REDACTED), place };
+                    self.secrets.insert(key.path, secret);
+                    self.keep(key, parts(key.path), found);
+                }
+                Err(problem) => {
+                    let path = key.path.to_owned();
+                    self.faults.push(Fault { place, path, problem, hint: None });
+                }
             }
+            return;
         }
     }
 
@@ -217,7 +255,7 @@ impl Raw {
     fn set_text(&mut self, key: &Key, text: &str, place: &str) {
         let json = || serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
         let value = match key.kind {
-            Kind::Text | Kind::Secret | Kind::OneOf(_) => Value::String(text.to_owned()),
+            Kind::Text | Kind::OneOf(_) => Value::String(text.to_owned()),
             Kind::Flag => match text.to_lowercase().as_str() {
                 "true" | "1" | "yes" | "on" => Value::Bool(true),
                 "false" | "0" | "no" | "off" => Value::Bool(false),
@@ -264,7 +302,6 @@ fn turns_on(value: &Value) -> bool {
 fn settled(kind: Kind, value: Value) -> Result<Value, String> {
     let wrong = |value: &Value| {
         let shown = match value {
-            Value::String(_) if kind == Kind::Secret => "that".to_owned(),
             Value::Object(_) => "an object".to_owned(),
             Value::Array(_) => "a list".to_owned(),
             other => other.to_string(),
@@ -272,7 +309,7 @@ fn settled(kind: Kind, value: Value) -> Result<Value, String> {
         Err(format!("must be {}, not {shown}", kind.words()))
     };
     let fits = match (kind, &value) {
-        (Kind::Text | Kind::Secret, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => true,
+        (Kind::Text, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => true,
         (Kind::Whole(min, max), Value::Number(number)) => {
             number.as_u64().is_some_and(|n| min <= n && n <= max)
         }

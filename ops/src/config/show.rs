@@ -2,11 +2,9 @@
 
 use super::keys::{KEYS, Kind, Standing};
 use super::raw::Raw;
+use no_auth::secret::REDACTED;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-
-/// What stands in the place of a secret.
-pub const REDACTED: &str = "***";
 
 /// Every value in force with where it came from, one line each; secrets are not shown.
 #[must_use]
@@ -122,11 +120,11 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let env = |name: &str| (name == "NO_DB_PASSWORD").then(|| "hush-hush".to_owned());
-        let files = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let files = |_: &str| Err("no files here".to_owned());
         let raw = Raw::read(None, &env, &files, &[("service.port", "8080".to_owned())]);
         let (text, json) = (text(&raw), json(&raw).to_string());
         assert!(!text.contains("hush") && !json.contains("hush"), "{text}{json}");
-        assert!(text.contains("database.password = \"***\"  (NO_DB_PASSWORD)"), "{text}");
+        assert!(text.contains("database.password = \"[redacted]\"  (NO_DB_PASSWORD)"), "{text}");
         assert!(json.contains("\"port\":8080"), "{json}");
     }
 

@@ -4,10 +4,10 @@ use super::super::introspect::ASKING_MAX;
 use super::super::refresh::FRESH;
 use super::super::*;
 use super::issuer::{CLIENT, TestKey, claims, id_claims, key_set, with};
-use crate::out::secret::Secret;
 use crate::out::tests::harness::{self, Act, Seen, Server, answer};
 use crate::testing::{Proofs, World};
 use jsonwebtoken::Algorithm;
+use no_auth::Secret;
 use no_auth::{Grant, IssuerRules, LocalKey, Role, Roles};
 use serde_json::json;
 use std::cell::RefCell;
@@ -76,7 +76,7 @@ async fn stage() -> Stage {
         tenant_claim: "tenant".to_owned(),
         roles: Arc::new(Roles::default()),
     };
-    let client_secret = Some(Secret::new("s%cret").expect("a secret"));
+    let client_secret = Some(Secret::new("s%cret".to_owned()).expect("a secret"));
     let config = IssuerConfig { rules: Arc::new(rules), client_secret, redirect_uri: None };
     let issuer = Arc::new(Issuer::new(config).expect("an issuer"));
     let local = LocalKey::from_seed(&[5; 32]).expect("a key");

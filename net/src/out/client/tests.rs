@@ -7,7 +7,9 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -15,6 +17,8 @@ fn request(url: &Url) -> Request {
     let mut headers = common_headers();
     headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer k"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-api-key", HeaderValue::from_static("k"));
+    headers.insert("idempotency-key", HeaderValue::from_static("1-2"));
     Request { method: Method::POST, url: url.clone(), headers, body: Bytes::from_static(b"[1]") }
 }
 
@@ -37,6 +41,8 @@ fn a_redirect_keeps_what_it_may() {
                 assert_eq!(got.method == Method::POST, has_body, "{location}");
                 assert_eq!(got.headers.contains_key(header::CONTENT_TYPE), has_body);
                 assert_eq!(got.headers.contains_key(header::AUTHORIZATION), has_key);
+                assert_eq!(got.headers.contains_key("x-api-key"), has_key, "{location}");
+                assert!(got.headers.contains_key("idempotency-key"), "{location}");
             }
             (Err(got), Err(code)) => assert_eq!(got.code(), code, "{location}: {got}"),
             (got, _) => panic!("{location}: {got:?}, not {expected:?}"),
@@ -46,7 +52,10 @@ fn a_redirect_keeps_what_it_may() {
     check(308, "y?q#f", Ok(("https://a.example/y?q", true, true)));
     check(303, "/y", Ok(("https://a.example/y", false, true)));
     check(301, "/y", Ok(("https://a.example/y", false, true)));
-    check(302, "https://a.example:444/", Ok(("https://a.example:444/", false, false)));
+    check(302, "https://a.example:8443/", Ok(("https://a.example:8443/", false, false)));
+    check(302, "https://a.example:9443/", Err("outbound_refused"));
+    check(302, "https://a.example:25/", Err("outbound_refused"));
+    check(307, "https://localhost:9443/", Ok(("https://localhost:9443/", true, false)));
     check(307, "https://b.example/", Ok(("https://b.example/", true, false)));
     check(307, "//b.example/", Ok(("https://b.example/", true, false)));
     check(307, "http://a.example/", Err("redirect_refused"));
@@ -72,6 +81,49 @@ async fn a_key_does_not_follow_to_another_host() {
         assert_eq!(begin.seen(0).header("authorization"), "Bearer k");
         assert_eq!(end.seen(0).header("authorization"), "");
         assert_eq!(end.seen(0).body, "[1]");
+    })
+    .await;
+}
+
+/// A resolver that gives these answers in turn, and counts.
+fn resolver(answers: &[&[&str]]) -> (Resolver, Arc<AtomicUsize>) {
+    let parse = |ip: &&str| SocketAddr::new(ip.parse().expect(ip), 0);
+    let answers: Vec<Vec<_>> = answers.iter().map(|ips| ips.iter().map(parse).collect()).collect();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let resolver: Resolver = Arc::new(move |host, _| {
+        assert_eq!(host, "rebound.example");
+        let answer = answers[count.fetch_add(1, Ordering::Relaxed)].clone();
+        Box::pin(async move { Ok(answer) })
+    });
+    (resolver, asked)
+}
+
+#[tokio::test]
+async fn a_name_that_is_rebound_is_checked_at_each_connection_and_resolved_once() {
+    harness::local(async {
+        let close = |body: &str| vec![Act::Write(harness::answer("200 OK", body)), Act::Close];
+        let server = Server::start(move |_| close("1")).await;
+        let port = server.port();
+        let (resolver, asked) =
+            resolver(&[&["127.0.0.1"], &["127.0.0.2"], &["127.0.0.1", "10.0.0.1"], &["127.0.0.1"]]);
+        let guard = Guard::parse(&[format!("127.0.0.1:{port}")]).expect("a good list");
+        let client = Client::resolving(guard, &tls_config().expect("tls"), resolver);
+        let url = client.check(&format!("http://rebound.example:{port}/")).expect("a name");
+        // The first answer is allowed, the second is not, the third only in part.
+        for (turn, code) in
+            [None, Some("outbound_refused"), Some("outbound_refused"), None].into_iter().enumerate()
+        {
+            let reply = client.send(request(&url), &Sent::default()).await;
+            let body = async |mut reply: Reply| read_all(&mut reply.body, 9).await;
+            match (reply, code) {
+                (Ok(reply), None) => assert_eq!(body(reply).await.expect("a body"), b"1"),
+                (Err(error), Some(code)) => assert_eq!(error.code(), code, "{error}"),
+                (reply, _) => panic!("{turn}: {reply:?}"),
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), turn + 1, "one answer a connection");
+        }
+        assert_eq!(server.requests(), 2);
     })
     .await;
 }

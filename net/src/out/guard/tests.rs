@@ -32,6 +32,25 @@ const SPELLINGS: &[(&str, Result<&str, &str>)] = &[
     ("http://017700000001/", Err("loopback")),
     ("http://0x7F.0x0.0x0.0x1/", Err("loopback")),
     ("http://127.0.0.1./", Err("loopback")),
+    ("http://127.00.0x0.01/", Err("loopback")),
+    ("http://0127.0.0.1/", Ok("87.0.0.1")),
+    ("http://08.0.0.1/", Err("malformed")),
+    ("http://localhost/", Err("localhost is a loopback")),
+    ("http://LOCALHOST:8080/", Err("loopback")),
+    ("http://api.localhost/", Err("api.localhost is a loopback")),
+    ("http://a.b.LocalHost/", Err("loopback")),
+    ("http://localhost./", Err("not a name")),
+    ("http://notlocalhost/", Ok("notlocalhost")),
+    ("http://localhost.example/", Ok("localhost.example")),
+    ("http://100.64.0.1/", Err("carrier-grade NAT")),
+    ("http://100.100.100.200/", Err("metadata")),
+    ("http://168.63.129.16/machine", Err("metadata")),
+    ("http://192.0.0.192/opc/v2/", Err("metadata")),
+    ("http://192.0.2.1/", Err("documentation")),
+    ("http://198.18.0.1/", Err("benchmarking")),
+    ("http://224.0.0.1/", Err("multicast")),
+    ("http://240.0.0.1/", Err("reserved")),
+    ("http://4294967295/", Err("broadcast")),
     ("http://0/", Err("unspecified")),
     ("http://0.0.0.0:80/", Err("unspecified")),
     ("http://10.1/", Err("private")),
@@ -44,8 +63,28 @@ const SPELLINGS: &[(&str, Result<&str, &str>)] = &[
     ("http://[::ffff:7f00:1]/", Err("loopback")),
     ("http://[::ffff:127.0.0.1]/", Err("loopback")),
     ("http://[64:ff9b::a9fe:a9fe]/", Err("metadata")),
+    ("http://[64:ff9b::8.8.8.8]/", Ok("[64:ff9b::808:808]")),
+    ("http://[64:ff9b:1::808:808]/", Err("private")),
+    ("http://[::127.0.0.1]/", Err("loopback")),
+    ("http://[0:0:0:0:0:0:0:1]/", Err("loopback")),
+    ("http://[::ffff:0:127.0.0.1]/", Err("loopback")),
+    ("http://[2002:7f00:1::]/", Err("loopback")),
+    ("http://[2002:a9fe:a9fe::1]/", Err("metadata")),
+    ("http://[2001:0:a00:1:8000:63bf:f7f7:f7f7]/", Err("private")),
+    ("http://[2001:0:4136:e378:8000:63bf:3f57:fffe]/", Err("private")),
+    ("http://[2606:4700::5efe:10.0.0.1]/", Err("private")),
+    ("http://[fe80::1]/", Err("link-local")),
+    ("http://[fc00::1]/", Err("private")),
+    ("http://[ff02::1]/", Err("multicast")),
+    ("http://[2001:db8::1]/", Err("documentation")),
+    ("http://[100::1]/", Err("reserved")),
     ("http://[fd00:ec2::254]/", Err("metadata")),
     ("http://[fe80::1%25eth0]/", Err("plain ASCII")),
+    ("http://[fe80::1%eth0]/", Err("plain ASCII")),
+    ("http://[::1]x/", Err("malformed")),
+    ("http://[::1/", Err("malformed")),
+    ("http://[127.0.0.1]/", Err("malformed")),
+    ("http://::1/", Err("malformed")),
     ("http://256.1.1.1/", Err("malformed")),
     ("http://1.2.3.4.5/", Err("malformed")),
     ("http://0x/", Err("unspecified")),
@@ -57,6 +96,11 @@ const SPELLINGS: &[(&str, Result<&str, &str>)] = &[
     ("http://127。0。0。1/", Err("plain ASCII")),
     ("http://①②⑦.0.0.1/", Err("plain ASCII")),
     ("http://bücher.example/", Err("plain ASCII")),
+    ("http://１２７.0.0.1/", Err("plain ASCII")),
+    ("http://١٢٧.0.0.1/", Err("plain ASCII")),
+    ("http://xn--127-2j0e.0.0.1/", Err("malformed")),
+    ("http://loc\u{ad}alhost/", Err("plain ASCII")),
+    ("http://ⓛocalhost/", Err("plain ASCII")),
     ("http://%31%32%37.0.0.1/", Err("plain ASCII")),
     ("http://ex%61mple.com/", Err("plain ASCII")),
     ("http://user@example.com/", Err("user")),
@@ -72,12 +116,28 @@ const SPELLINGS: &[(&str, Result<&str, &str>)] = &[
     ("http://:80/", Err("malformed")),
     ("http://example.com:0/", Err("port 0")),
     ("http://example.com:65536/", Err("malformed")),
+    ("http://example.com:22/", Err("example.com:22 is no port of the web")),
+    ("http://example.com:25/", Err("no port of the web")),
+    ("http://example.com:6379/", Err("no port of the web")),
+    ("http://8.8.8.8:53/", Err("8.8.8.8:53 is no port of the web")),
+    ("http://[2606:4700::1111]:25/", Err("[2606:4700::1111]:25 is no port of the web")),
+    ("https://example.com:0022/", Err("no port of the web")),
+    ("http://example.com:81/", Ok("example.com:81")),
+    ("http://example.com:9200/", Ok("example.com:9200")),
     ("http://exa\tmple.com/", Err("blank")),
     ("http://example.com/\r\nHost: x", Err("blank")),
     (" http://example.com/", Err("blank")),
     ("ftp://example.com/", Err("must start")),
     ("file:///etc/passwd", Err("must start")),
     ("gopher://example.com/", Err("must start")),
+    ("unix:/run/docker.sock", Err("must start")),
+    ("http+unix://%2Frun%2Fdocker.sock/", Err("must start")),
+    ("http://unix:/run/docker.sock", Ok("unix")),
+    ("ws://example.com/", Err("must start")),
+    ("data:text/plain,x", Err("must start")),
+    ("dict://example.com:11211/", Err("must start")),
+    ("ldap://example.com/", Err("must start")),
+    ("jar:http://example.com/", Err("must start")),
     ("//example.com/", Err("must start")),
     ("javascript:alert(1)", Err("must start")),
     ("", Err("must start")),
@@ -104,11 +164,11 @@ fn what_is_allowed_is_allowed_and_no_more() {
     check("localhost", 8080, "::1", true);
     check("localhost", 8081, "127.0.0.1", false);
     check("other", 8080, "127.0.0.1", false);
-    check("internal", 1, "10.9.9.9", true);
-    check("internal", 1, "169.254.169.254", false);
-    check("internal", 1, "169.254.1.1", false);
-    check("internal", 1, "0.0.0.0", false);
-    check("internal.evil.example", 1, "10.9.9.9", false);
+    check("internal", 8001, "10.9.9.9", true);
+    check("internal", 8001, "169.254.169.254", false);
+    check("internal", 8001, "169.254.1.1", false);
+    check("internal", 8001, "0.0.0.0", false);
+    check("internal.evil.example", 8001, "10.9.9.9", false);
     check("any", 5, "10.1.255.255", true);
     check("any", 5, "::ffff:10.1.2.3", true);
     check("any", 5, "10.2.0.0", false);
@@ -146,13 +206,72 @@ fn a_models_own_origin_is_allowed_exactly() {
 }
 
 #[test]
-fn bad_entries_are_named() {
-    for bad in ["", "http://x", "10.0.0.1/8", "10.0.0.0/33", "x:0", "x:y", "a b", "::/129", "*"] {
-        let list = ["ok", bad];
-        assert_eq!(Guard::parse(&list).map_err(|(i, _)| i).expect_err(bad), 1, "{bad}");
-    }
-    for good in ["0.0.0.0/0", "::/0", "[::1]:80", "::1", "a-b.c_d:1", "LOCALHOST"] {
-        assert!(Guard::parse(&[good]).is_ok(), "{good}");
+fn local_names_mean_loopback_and_are_allowed_by_name_or_address() {
+    let check = |list: &[&str], host: &str, expected: &[&str]| {
+        let guard = Guard::parse(list).expect("a good list");
+        let got: Vec<_> = guard.loopbacks(host, 8080).into_iter().flatten().collect();
+        let expected: Vec<IpAddr> = expected.iter().map(|ip| ip.parse().expect(ip)).collect();
+        assert_eq!(got, expected, "{list:?}: {host}");
+        let url = format!("http://{host}:8080/");
+        assert_eq!(guard.check_url(&url).is_ok(), !expected.is_empty(), "{list:?}: {url}");
+    };
+    check(&[], "localhost", &[]);
+    check(&["localhost"], "localhost", &["127.0.0.1", "::1"]);
+    check(&["localhost:8080"], "localhost", &["127.0.0.1", "::1"]);
+    check(&["localhost:8081"], "localhost", &[]);
+    check(&["localhost"], "api.localhost", &[]);
+    check(&["api.localhost"], "api.localhost", &["127.0.0.1", "::1"]);
+    check(&["127.0.0.0/8"], "api.localhost", &["127.0.0.1"]);
+    check(&["[::1]:8080"], "localhost", &["::1"]);
+}
+
+#[test]
+fn a_port_of_a_service_is_open_only_where_an_entry_names_it() {
+    let list = ["redis.example", "cache.example:6379", "10.0.0.0/8", "10.0.0.9:25"];
+    let guard = Guard::parse(&list).expect("a good list");
+    check(&guard, "http://redis.example:6379/", Err("no port of the web"));
+    check(&guard, "http://cache.example:6379/", Ok("cache.example:6379"));
+    check(&guard, "http://10.0.0.9:25/", Ok("10.0.0.9:25"));
+    check(&guard, "http://10.0.0.8:25/", Err("no port of the web"));
+    // An address that may be the allowed one is looked at again when it is known.
+    check(&guard, "http://mail.example:25/", Ok("mail.example:25"));
+    let at = |ip: &str| guard.check_address("mail.example", 25, ip.parse().expect(ip)).is_ok();
+    assert!(at("10.0.0.9") && !at("10.0.0.8") && !at("1.1.1.1"));
+    let own = Guard::default().with_origin(&parse_url("http://10.0.0.1:6379").expect("a url"));
+    assert!(own.check_url("http://10.0.0.1:6379/v1").is_ok());
+}
+
+#[test]
+fn where_others_lead_a_port_is_the_definitions_or_the_webs() {
+    let guard = Guard::parse(&["inner.example", "10.0.0.0/8"]).expect("a good list");
+    let check = |url: &str, named: Option<u16>, is_allowed: bool| {
+        assert_eq!(guard.check_led(url, named).is_ok(), is_allowed, "{url} from {named:?}");
+    };
+    check("http://a.example/", None, true);
+    check("https://a.example/", None, true);
+    check("https://a.example:8443/", None, true);
+    check("https://a.example:9443/", None, false);
+    check("https://a.example:9443/", Some(9443), true);
+    check("https://a.example:9443/", Some(443), false);
+    check("https://a.example:22/", Some(22), false);
+    check("http://inner.example:9000/", None, true);
+    check("http://inner.example:6379/", None, false);
+    check("http://10.1.1.1:9000/", None, true);
+    check("http://1.1.1.1:9000/", None, false);
+}
+
+#[test]
+fn an_agents_guard_allows_what_the_general_one_does_and_more() {
+    let general = Guard::parse(&["10.0.0.1"]).expect("a good list");
+    let own = general.with(&Guard::parse(&["10.0.0.2"]).expect("a good list"));
+    for (guard, url, is_allowed) in [
+        (&general, "http://10.0.0.1/", true),
+        (&general, "http://10.0.0.2/", false),
+        (&own, "http://10.0.0.1/", true),
+        (&own, "http://10.0.0.2/", true),
+        (&own, "http://10.0.0.3/", false),
+    ] {
+        assert_eq!(guard.check_url(url).is_ok(), is_allowed, "{url}");
     }
 }
 

@@ -32,7 +32,8 @@ pub struct ModelConfig {
     /// The model's name at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The environment variable that holds the key.
+    /// The environment variable that holds the key; or the one of this name with `_FILE`, a file's
+    /// path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
     /// The file that holds the key.

@@ -13,15 +13,16 @@ use super::answer::payload;
 use super::client::{Client, Sent};
 use super::error::CallError;
 use super::guard::{Guard, parse_url};
-use super::secret::Secret;
 use config::{ModelConfig, Provider};
 use context::Wanted;
+use no_auth::Secret;
 use no_engine::agent::state::ModelAnswer;
 use no_engine::command::Outcome;
 use no_engine::effect::{Call, Context};
 use no_engine::payload::Payload;
 use openai::OpenAi;
 use scripted::Script;
+use std::path::Path;
 
 /// A model ready to be asked.
 #[derive(Clone)]
@@ -51,6 +52,9 @@ pub enum ModelError {
         /// What is wrong with it.
         why: String,
     },
+    /// The key's file cannot be used.
+    #[error(transparent)]
+    KeyFile(#[from] no_auth::Error),
 }
 
 /// What a model call works on.
@@ -117,16 +121,33 @@ fn read_key(
     config: &ModelConfig,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Secret>, ModelError> {
-    let error = |source_name: String, why: String| ModelError::Key { source_name, why };
-    if let Some(name) = &config.api_key_env {
-        let text = env(name).ok_or_else(|| error(name.clone(), "is not set".into()))?;
-        return Secret::new(&text).map(Some).map_err(|why| error(name.clone(), why.into()));
-    }
-    if let Some(path) = &config.api_key_file {
-        let secret = Secret::from_file(path);
-        return secret.map(Some).map_err(|why| error(path.display().to_string(), why));
-    }
-    Ok(None)
+    let error = |source_name: &str, why: String| ModelError::Key {
+        source_name: source_name.to_owned(),
+        why,
+    };
+    let (source_name, secret) = if let Some(name) = &config.api_key_env {
+        let file_name = format!("{name}_FILE");
+        let said = |name: &str| env(name).filter(|text| !text.is_empty());
+        match (said(name), said(&file_name)) {
+            (Some(_), Some(_)) => {
+                let why = format!("is given twice, {file_name} is set as well: remove {name}");
+                return Err(error(name, why));
+            }
+            (Some(text), None) => {
+                let secret = Secret::new(text).map_err(|why| error(name, why.to_owned()))?;
+                (name.clone(), secret)
+            }
+            (None, Some(path)) => (file_name, Secret::from_file(Path::new(&path))?),
+            (None, None) => {
+                return Err(error(name, format!("is not set: set it, or {file_name}")));
+            }
+        }
+    } else if let Some(path) = &config.api_key_file {
+        (path.display().to_string(), Secret::from_file(path)?)
+    } else {
+        return Ok(None);
+    };
+    secret.for_header().map(Some).map_err(|why| error(&source_name, why.to_owned()))
 }
 
 /// Asks the agent's model.

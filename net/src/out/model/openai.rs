@@ -5,7 +5,6 @@ use super::super::client::{
     Client, Reply, Request, Sent, finish, next_piece, read_all, read_start,
 };
 use super::super::error::{CallError, QUOTE_BYTES_MAX, quote, status_is_retryable};
-use super::super::secret::Secret;
 use super::chunk::{Assembly, Unusable};
 use super::config::Prices;
 use super::messages::{system, write_string};
@@ -14,6 +13,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
+use no_auth::Secret;
 use no_engine::agent::definition::{Agent, Tool, ToolKind};
 use no_engine::agent::state::ModelAnswer;
 use no_engine::effect::Call;
@@ -52,6 +52,27 @@ impl OpenAi {
     /// # Errors
     /// [`CallError`] with codes `model_…`.
     pub(super) async fn ask(
+        &self,
+        call: &Call,
+        messages: &[u8],
+        sent: &Sent,
+        delta: &dyn Fn(&str),
+    ) -> Result<ModelAnswer, CallError> {
+        let answer = self.exchange(call, messages, sent, delta).await;
+        answer.map_err(|error| match (&self.key, error) {
+            // A stream can quote the key as well, in the error that it ends with.
+            (
+                Some(key),
+                CallError::Coded { code, message, retryable, maybe_done, retry_after_ms },
+            ) => {
+                let message = key.redact(&message);
+                CallError::Coded { code, message, retryable, maybe_done, retry_after_ms }
+            }
+            (_, error) => error,
+        })
+    }
+
+    async fn exchange(
         &self,
         call: &Call,
         messages: &[u8],

@@ -11,6 +11,7 @@ use no_engine::id::{Attempt, Fence, PartitionId, Step, TaskId};
 use no_engine::payload::Payload;
 use no_engine::port::Wake;
 use no_engine::task::TaskError;
+use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -211,10 +212,22 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) fn new(allow: &[&str], models: serde_json::Value) -> Harness {
+        Harness::with(allow, models, json!({}))
+    }
+
+    /// Agents by name, each with a list of what it may reach; there is no general one.
+    pub(crate) fn of_agents(agents: serde_json::Value) -> Harness {
+        Harness::with(&[], json!({}), agents)
+    }
+
+    fn with(allow: &[&str], models: serde_json::Value, agents: serde_json::Value) -> Harness {
+        let agents: BTreeMap<String, Vec<String>> =
+            serde_json::from_value(agents).expect("lists by name");
         let models: BTreeMap<Box<str>, ModelConfig> =
             serde_json::from_value(models).expect("well formed models");
         let env = |name: &str| (name == "KEY").then(|| "sk-secret".to_owned());
         let config = OutConfig::new(allow, &models, &env).expect("a good configuration");
+        let config = config.with_agents(&agents).expect("good lists");
         let (bell, _sleeper) = doorbell(Box::new(Silent));
         let (reads, _link) = link(bell.clone(), bell);
         let outcomes: Rc<RefCell<VecDeque<Outcome>>> = Rc::default();
@@ -255,11 +268,18 @@ impl Harness {
     }
 
     pub(crate) async fn tool(&self, tool: &serde_json::Value, arguments: &str) -> Outcome {
+        let mut call = self.tool_call(tool);
+        let arguments = Payload::inline(arguments.as_bytes());
+        call.work = Work::Tool { tool: 0, arguments };
+        self.run(call).await
+    }
+
+    /// A call of this tool without arguments.
+    pub(crate) fn tool_call(&self, tool: &serde_json::Value) -> Box<Call> {
         let tool: Tool = serde_json::from_value(tool.clone()).expect("a tool");
         let mut agent = Agent::of_kind(Kind::Model);
         agent.tools.push(tool);
-        let arguments = Payload::inline(arguments.as_bytes());
-        self.run(call(agent, Work::Tool { tool: 0, arguments })).await
+        call(agent, Work::Tool { tool: 0, arguments: Payload::inline(b"{}") })
     }
 
     pub(crate) async fn model(&self, agent: &serde_json::Value) -> Outcome {

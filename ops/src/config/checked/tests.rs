@@ -8,7 +8,7 @@ use no_auth::limit::Rate;
 use no_net::gate::Rates;
 
 fn read(text: &str) -> Result<Config, Vec<Fault>> {
-    let files = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let files = |_: &str| Err("no files here".to_owned());
     check(Raw::read(Some(File { name: "c.json", text }), &|_| None, &files, &[]), 4)
 }
 
@@ -116,9 +116,34 @@ fn numbers_are_held_against_each_other() {
             "performance":{"autoscaling":{"minAgents":9,"maxAgents":8}},
             "monitoring":{"prometheus":{"enabled":false},"grafana":{"enabled":true}}}"#,
         &expect![[r#"
+            c.json:2: security.outbound.allow.1: a CIDR block has at most 32 bits, or 128 for IPv6
             c.json:4: performance.autoscaling.minAgents: must not be above maxAgents
             c.json:3: engine.shards: must not be above engine.partitions, 4
-            c.json:5: monitoring.grafana.enabled: needs monitoring.prometheus.enabled
-            c.json:2: security.outbound.allow.1: a CIDR block has at most 32 bits, or 128 for IPv6"#]],
+            c.json:5: monitoring.grafana.enabled: needs monitoring.prometheus.enabled"#]],
+    );
+}
+
+#[test]
+fn what_calls_may_reach_is_read_for_all_and_by_agent() {
+    let text = r#"{"security":{"outbound":{"allow":["10.0.0.0/8"],
+        "agents":{"pay.er":["ledger:9000"],"b":[]}}}}"#;
+    let security = read(text).expect("accepted").security;
+    assert_eq!(security.outbound_allow, ["10.0.0.0/8"]);
+    let own = [("b", vec![]), ("pay.er", vec!["ledger:9000".to_owned()])];
+    assert_eq!(security.outbound_agents, own.map(|(name, list)| (name.to_owned(), list)).into());
+    refused(
+        r#"{"security":{"outbound":{"allow":["https://a.example/x"],
+            "agents":{"a":["ok",
+                "*.internal"],
+            "echo":["x"],
+            "c":"x",
+            "":["127.1"]}}}}"#,
+        &expect![[r#"
+            c.json:5: security.outbound.agents.c: must be list of texts, not "x"
+            c.json:1: security.outbound.allow.0: give the host alone, without http:// and path
+            c.json:6: security.outbound.agents.: must be an agent's name of 1 to 128 bytes of plain text
+            c.json:6: security.outbound.agents..0: write an address in full, such as 127.0.0.1
+            c.json:3: security.outbound.agents.a.1: there are no wildcards: name each host, or give a CIDR block
+            c.json:4: security.outbound.agents.echo: is built in and makes no calls; remove it"#]],
     );
 }

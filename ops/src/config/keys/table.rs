@@ -197,7 +197,7 @@ pub const KEYS: &[Key] = &[
         Text,
         "",
         &[],
-        "file with that client's secret, instead of the variable",
+        "file with that client's secret, instead of the variable; readable by nO's user alone",
     ),
     works(
         "oauth.redirectUri",
@@ -317,7 +317,16 @@ pub const KEYS: &[Key] = &[
         Texts,
         "[]",
         &[],
-        "hosts, host:port or CIDR that tools and callbacks may reach though they are private",
+        "hosts, host:port, addresses or CIDR that all agents' calls may reach though they are \
+         private; host:port also opens a port of a service that does not speak HTTP",
+    ),
+    works(
+        "security.outbound.agents.*",
+        Texts,
+        "",
+        &[],
+        "the same for the calls of the agent of this name alone, not of its children; who may \
+         write agents may use it",
     ),
     works("monitoring.logFilter", Text, "\"info\"", &["NO_LOG"], "log level, or target=level,…"),
     works(
@@ -396,8 +405,20 @@ pub const KEYS: &[Key] = &[
     works("models.*.provider", OneOf(&["openai", "scripted"]), "", &[], "who answers"),
     works("models.*.baseUrl", Text, "", &[], "base URL of an OpenAI-compatible server, with /v1"),
     works("models.*.model", Text, "", &[], "the model's name at its provider"),
-    works("models.*.apiKeyEnv", Text, "", &[], "variable that holds the API key"),
-    works("models.*.apiKeyFile", Text, "", &[], "file that holds the API key"),
+    works(
+        "models.*.apiKeyEnv",
+        Text,
+        "",
+        &[],
+        "variable that holds the API key; or of this name with _FILE, the path of a file that does",
+    ),
+    works(
+        "models.*.apiKeyFile",
+        Text,
+        "",
+        &[],
+        "file that holds the API key, readable by nO's user alone",
+    ),
     works("models.*.contextWindow", Whole(1, 1 << 32), "", &[], "tokens that the model takes"),
     works("models.*.prices.inputPerMillion", Number, "", &[], "US dollars per million of tokens"),
     works("models.*.prices.outputPerMillion", Number, "", &[], "US dollars per million of tokens"),

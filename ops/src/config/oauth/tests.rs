@@ -11,7 +11,7 @@ fn read(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<Fault>> {
         let found = env.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    let files = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let files = |_: &str| Err("no files here".to_owned());
     check(Raw::read(Some(File { name: "c.json", text }), &env, &files, &[]), 4)
 }
 
@@ -70,7 +70,7 @@ fn what_an_issuer_may_not_be() {
         &[("NO_OAUTH_CLIENT_SECRET", "hush"), ("NO_OAUTH_REDIRECT_URI", "ftp://x")],
         expect![[r#"
             c.json:2: oauth.clientSecret: a secret does not belong into this file (set NO_OAUTH_CLIENT_SECRET or NO_OAUTH_CLIENT_SECRET_FILE)
-            c.json:2: oauth.clientSecretFile: is set beside clientSecret (NO_OAUTH_CLIENT_SECRET): only one may be
+            c.json:2: oauth.clientSecretFile: is set beside NO_OAUTH_CLIENT_SECRET: only one may be (remove NO_OAUTH_CLIENT_SECRET)
             c.json:1: oauth.clientId: is missing: there is a secret for it (set oauth.clientId (NO_OAUTH_CLIENT_ID))
             NO_OAUTH_REDIRECT_URI: oauth.redirectUri: is for a client, and there is none (set oauth.clientId (NO_OAUTH_CLIENT_ID))
             NO_OAUTH_REDIRECT_URI: oauth.redirectUri: is refused: the url must start with http:// or https://"#]],

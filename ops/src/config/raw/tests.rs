@@ -7,8 +7,8 @@ fn read(text: &str, env: &[(&str, &str)]) -> Raw {
     let get =
         |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
     let files = |path: &str| match path {
-        "/run/secret" => Ok("hush\n".to_owned()),
-        _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        "/run/secret" => Ok(Secret::new("hush\n".to_owned()).expect("a secret")),
+        _ => Err(format!("{path} is not there")),
     };
     Raw::read(Some(File { name: "c.json", text }), &get, &files, &[])
 }
@@ -73,15 +73,32 @@ fn what_is_not_built_is_refused_when_it_is_turned_on() {
 
 #[test]
 fn secrets_come_from_variables_and_their_files_and_are_not_shown() {
-    let raw = read("{}", &[("NO_DB_PASSWORD_FILE", "/run/secret")]);
-    assert_eq!(raw.get("database.password").expect("set").value, "hush");
+    for (name, value) in [("NO_DB_PASSWORD_FILE", "/run/secret"), ("NO_DB_PASSWORD", "hush")] {
+        let raw = read("{}", &[(name, value)]);
+        let found = raw.get("database.password").expect("set");
+        assert_eq!((found.value, &*found.place), (Value::from(REDACTED), name));
+        assert_eq!(raw.secret("database.password").expect("set").reveal(), "hush");
+        assert!(raw.secret("redis.password").is_none());
+    }
     check(
         "{\"redis\":{\"password\":\"hush\"}}",
         &[("NO_DB_PASSWORD_FILE", "/gone")],
         &expect![[r#"
             c.json:1: redis.password: a secret does not belong into this file (set NO_REDIS_PASSWORD or NO_REDIS_PASSWORD_FILE)
-            NO_DB_PASSWORD_FILE: database.password: /gone: entity not found"#]],
+            NO_DB_PASSWORD_FILE: database.password: /gone is not there"#]],
     );
+    check(
+        "{}",
+        &[
+            ("NO_DB_PASSWORD_FILE", "/run/secret"),
+            ("NO_DB_PASSWORD", "hush"),
+            ("NO_REDIS_PASSWORD", "hush\nhush"),
+        ],
+        &expect![[r#"
+            NO_DB_PASSWORD_FILE: database.password: NO_DB_PASSWORD and NO_DB_PASSWORD_FILE are both set (remove NO_DB_PASSWORD: fewer can see a file)
+            NO_REDIS_PASSWORD: redis.password: has a line break or control character in it: give the secret alone"#]],
+    );
+    assert!(read("{}", &[("NO_DB_PASSWORD_FILE", ""), ("NO_DB_PASSWORD", "a")]).faults.is_empty());
 }
 
 #[test]
