@@ -6,8 +6,10 @@
 //! allows. [`TaskParts`] is the same task laid open, for whoever builds one.
 
 mod parts;
+mod waiting;
 
 pub use parts::TaskParts;
+pub use waiting::{WaitReason, Waiting};
 
 use crate::agent::definition::Budget;
 use crate::agent::state::LoopState;
@@ -17,6 +19,7 @@ use crate::payload::Payload;
 use crate::time::{Millis, Mono};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use waiting::Waits;
 
 /// Where a task stands. See DESIGN §4; the transition table is in `machine/mod.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -87,40 +90,6 @@ pub struct TaskError {
     pub message: Box<str>,
     /// Whether another attempt may succeed.
     pub retryable: bool,
-}
-
-/// What a parked task waits for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Waiting {
-    /// `timer` or `outcome_unknown`.
-    pub reason: WaitReason,
-    /// The tool whose outcome is unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<Arc<str>>,
-    /// When the timer fires.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Millis>,
-}
-
-/// Kinds of waiting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitReason {
-    /// A durable timer.
-    Timer,
-    /// A call that was under way in a crash and may not be repeated: `resolve` says what happened.
-    OutcomeUnknown,
-}
-
-impl WaitReason {
-    /// The name in the API and in rows.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            WaitReason::Timer => "timer",
-            WaitReason::OutcomeUnknown => "outcome_unknown",
-        }
-    }
 }
 
 /// What a task has used so far.
@@ -269,36 +238,6 @@ struct Asked {
 impl Asked {
     fn packed(asked: Asked) -> Option<Arc<Asked>> {
         (asked != Asked::default()).then(|| Arc::new(asked))
-    }
-}
-
-/// What a parked task waits for. A timer, as most do, costs no box.
-#[derive(Clone, PartialEq, Debug)]
-enum Waits {
-    Nothing,
-    Timer(Millis),
-    Other(Box<Waiting>),
-}
-
-impl Waits {
-    fn new(waiting: Option<&Waiting>) -> Waits {
-        match waiting {
-            None => Waits::Nothing,
-            Some(Waiting { reason: WaitReason::Timer, name: None, until: Some(until) }) => {
-                Waits::Timer(*until)
-            }
-            Some(other) => Waits::Other(Box::new(other.clone())),
-        }
-    }
-
-    fn get(&self) -> Option<Waiting> {
-        match self {
-            Waits::Nothing => None,
-            Waits::Timer(until) => {
-                Some(Waiting { reason: WaitReason::Timer, name: None, until: Some(*until) })
-            }
-            Waits::Other(waiting) => Some(Waiting::clone(waiting)),
-        }
     }
 }
 
