@@ -168,7 +168,8 @@ async fn unknown_keys_have_them_fetched_once_in_a_while_whatever_comes() {
 async fn the_fetch_goes_on_when_who_began_it_leaves() {
     harness::local(async {
         let stage = stage().await;
-        let (token, begun) = (stage.token(&stage.key), stage.provider.shared.learn_keys());
+        let begun = stage.provider.shared.learn_keys(Cause::UnknownKey);
+        let token = stage.token(&stage.key);
         let mut begun = Box::pin(begun);
         assert!(
             std::future::poll_fn(|cx| std::task::Poll::Ready(begun.as_mut().poll(cx).is_pending()))
