@@ -108,6 +108,7 @@ fn rows(answer: &Value) {
             problem(&row["problem"], status);
         } else {
             assert!(row["task"]["id"].is_string(), "{row}");
+            assert!(row["task"]["priority"].as_u64().is_some_and(|is| is <= 9), "{row}");
         }
     }
 }
