@@ -44,8 +44,8 @@ impl Page {
     /// The link that gives up.
     pub(crate) fn abort(&self) -> Url {
         let link = self.reply.text.split(r#"href=""#).skip(1);
-        let link = link.filter_map(|rest| rest.split('"').next());
-        let link = link.filter(|link| link.ends_with("/abort")).next().expect("a link");
+        let mut link = link.filter_map(|rest| rest.split('"').next());
+        let link = link.find(|link| link.ends_with("/abort")).expect("a link");
         self.url.join(link).expect("a URL")
     }
 }
