@@ -1,6 +1,6 @@
-//! Every body that a route of the API parses, through the whole of the node but its sockets and its
-//! shards: no answer is a fault of ours, each is JSON of the form that its status asks for, and what
-//! was accepted comes back as it was sent.
+//! Every body that a route of the API parses, through the whole of the node but its sockets and
+//! its shards: no answer is a fault of ours, each is JSON of the form that its status asks for, and
+//! what was accepted comes back as it was sent.
 
 use crate::chosen;
 use no_net::fuzz::{Answer, Node};
