@@ -131,3 +131,15 @@ fn a_bound_that_comes_later_counts_what_runs() {
     let done = report(&mut machine, holder, Report::Complete { output });
     assert_eq!((done, permits.used()), (Ok(Reported::Taken), 0));
 }
+
+#[test]
+fn a_stream_of_a_task_that_has_just_ended_is_not_begun() {
+    let mut machine = machine();
+    let holder = leased(&mut machine);
+    let done = vec![(holder, Report::Complete { output: Payload::null() })];
+    machine.decide(NOW, Command::Report { reply: REPLY, tenant: "a".into(), reports: done });
+    // In the same batch: the task is still held, and nothing more will be said of it.
+    let answer = ask(&mut machine, Command::Subscribe { reply: REPLY, task: holder.task });
+    let Answer::Refused(refusal) = answer else { panic!("{answer:?}") };
+    assert!(matches!(refusal, Refusal::TaskEnded { .. } | Refusal::NotLive(_)), "{refusal}");
+}

@@ -43,7 +43,11 @@ impl Machine {
         let Some(held) = self.held(id) else {
             return self.refuse(reply, Refusal::NotLive(id));
         };
-        let n = held.task.events;
+        let (n, state) = (held.task.events, held.task.state);
+        if state.is_ended() {
+            // It is held for a while yet, but nothing more comes, so nothing would end the stream.
+            return self.refuse(reply, Refusal::TaskEnded { task: id, state });
+        }
         if let Some(watchers) = self.room_to_watch(id) {
             watchers.streams.push(reply);
             self.watchers_len += 1;
