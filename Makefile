@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build load test test-tools lint fmt sim clean \
+.PHONY: help run build load test test-tools lint fmt sim fuzz clean \
 	bench bench-tools bench-parts bench-runtimes bench-compare bench-peers bench-curve flamegraph
 
 CARGO ?= cargo
@@ -58,6 +58,9 @@ sim: ## Run the simulator without end, or one seed: SEED=7 make sim
 			--test sim -- --nocapture the_promises_hold; \
 		if [ -n "$${SEED:-}" ]; then break; fi; \
 	done
+
+fuzz: ## Search for inputs that break nO: TIME=60 a target, TARGETS="token config"
+	@TIME="$(TIME)" TARGETS="$(TARGETS)" AT_ONCE="$(AT_ONCE)" bash .ci/fuzz $(ARGS)
 
 bench-peers: build ## Measure nO beside Restate, BullMQ and others, on this machine in one run
 	@bash benches/peers/run

@@ -4,11 +4,12 @@
 /// Cookies of one request that are looked at; a browser sends fewer.
 const COOKIES_MAX: usize = 64;
 
-/// The value of the cookie of that name. `None` as well when it comes twice: somebody between us
-/// and the browser has added one, and which is ours is not to be known.
+/// The value of the cookie of that name in the `Cookie` headers of a request. `None` as well when
+/// it comes twice: somebody between us and the browser has added one, and which is ours is not to
+/// be known.
 #[must_use]
-pub fn value_of<'h>(header: &'h str, name: &str) -> Option<&'h str> {
-    let pairs = header.split(';').take(COOKIES_MAX);
+pub fn value_of<'h>(headers: impl IntoIterator<Item = &'h str>, name: &str) -> Option<&'h str> {
+    let pairs = headers.into_iter().flat_map(|header| header.split(';')).take(COOKIES_MAX);
     let mut values = pairs.filter_map(|pair| {
         let (key, value) = pair.trim().split_once('=')?;
         (key == name).then_some(value)
@@ -58,14 +59,16 @@ mod tests {
     #[test]
     fn one_value_is_found_and_two_are_none() {
         let header = "a=1; __Host-no_session=x=y;b=2";
-        assert_eq!(value_of(header, "__Host-no_session"), Some("x=y"));
-        assert_eq!(value_of(header, "a"), Some("1"));
-        assert_eq!(value_of(header, "no_session"), None);
-        assert_eq!(value_of("a=1; a=2", "a"), None);
-        assert_eq!(value_of("", "a"), None);
-        assert_eq!(value_of("a", "a"), None);
+        assert_eq!(value_of([header], "__Host-no_session"), Some("x=y"));
+        assert_eq!(value_of([header], "a"), Some("1"));
+        assert_eq!(value_of([header], "no_session"), None);
+        assert_eq!(value_of(["a=1; a=2"], "a"), None);
+        assert_eq!(value_of([""], "a"), None);
+        assert_eq!(value_of(["a"], "a"), None);
+        assert_eq!(value_of(["a=1", "b=1"], "b"), Some("1"), "a header in two");
+        assert_eq!(value_of(["a=1", "a=2"], "a"), None, "twice in two");
         let many = "x=1;".repeat(COOKIES_MAX) + "a=1";
-        assert_eq!(value_of(&many, "a"), None);
+        assert_eq!(value_of([&*many], "a"), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::jwks::{Alg, IssuerKeys, Lookup};
 use crate::jwt::TOKEN_BYTES_MAX;
 use crate::principal::{Principal, TENANT_DEFAULT};
 use crate::roles::Roles;
+use crate::session::Profile;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -25,6 +26,8 @@ pub const LEEWAY_S: u64 = 60;
 pub const SUBJECT_BYTES_MAX: usize = 255;
 /// Longest tenant, in bytes.
 pub const TENANT_BYTES_MAX: usize = 128;
+/// Longest name or address that is kept to be shown, in bytes.
+const SHOWN_BYTES_MAX: usize = 255;
 /// The type of an access token (RFC 9068, section 2.1).
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
@@ -67,8 +70,8 @@ pub struct IdClaims {
     pub email: Option<String>,
     /// The values of the roles claim; see [`IdClaims::principal`] for what they allow.
     pub roles: Vec<String>,
-    /// Whose tasks they see.
-    pub tenant: String,
+    /// Whose tasks they see, where the issuer says so.
+    pub tenant: Option<String>,
     /// When the token ends, in s since 1970.
     pub exp: u64,
     /// The issuer's name of the session, for a logout that the issuer begins.
@@ -81,9 +84,22 @@ impl IdClaims {
     pub fn principal(&self, roles: &Roles) -> Principal {
         Principal {
             subject: self.sub.as_str().into(),
-            tenant: self.tenant.as_str().into(),
+            tenant: self.tenant.as_deref().unwrap_or(TENANT_DEFAULT).into(),
             permissions: roles.of_claims(self.roles.iter().map(String::as_str)),
         }
+    }
+
+    /// What is shown of them beside what the principal says.
+    #[must_use]
+    pub fn profile(&self, roles: &Roles) -> Profile {
+        let values = self.roles.iter().map(String::as_str);
+        Profile { name: self.name.clone(), roles: roles.giving(values) }
+    }
+
+    /// Whether something is missing that the issuer may tell elsewhere.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.name.is_none() || self.tenant.is_none() || self.roles.is_empty()
     }
 }
 
@@ -176,16 +192,37 @@ impl IssuerRules {
             return Err(Denied::Claims);
         }
         let sub = subject(text(&claims, "sub")?)?.to_owned();
-        let shown = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         Ok(IdClaims {
             sub,
-            name: shown("name").or_else(|| shown("preferred_username")),
-            email: shown("email"),
+            name: shown(&claims, "name").or_else(|| shown(&claims, "preferred_username")),
+            email: shown(&claims, "email"),
             roles: values(at(&claims, &self.roles_claim)).map(str::to_owned).collect(),
-            tenant: tenant(at(&claims, &self.tenant_claim))?.to_owned(),
+            tenant: own_tenant(at(&claims, &self.tenant_claim))?,
             exp,
-            sid: shown("sid"),
+            sid: shown(&claims, "sid"),
         })
+    }
+
+    /// Fills in what an ID token left out from the issuer's UserInfo answer (OpenID Connect Core
+    /// 1.0, section 5.3.2); what the token says stands. An issuer that gives an access token as
+    /// well may tell all but the subject there alone (section 5.4).
+    ///
+    /// # Errors
+    /// [`Denied::Claims`] when it speaks of somebody else, or its tenant is no name.
+    pub fn complete(&self, claims: &mut IdClaims, told: &Claims) -> Result<(), Denied> {
+        if text(told, "sub")? != Some(&claims.sub) {
+            return Err(Denied::Claims);
+        }
+        let name = claims.name.take().or_else(|| shown(told, "name"));
+        claims.name = name.or_else(|| shown(told, "preferred_username"));
+        claims.email = claims.email.take().or_else(|| shown(told, "email"));
+        if claims.roles.is_empty() {
+            claims.roles = values(at(told, &self.roles_claim)).map(str::to_owned).collect();
+        }
+        if claims.tenant.is_none() {
+            claims.tenant = own_tenant(at(told, &self.tenant_claim))?;
+        }
+        Ok(())
     }
 
     fn check_access_type(&self, typ: Option<&str>, claims: &Claims) -> Result<(), Denied> {
@@ -284,6 +321,12 @@ fn text<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, Denied> {
     }
 }
 
+/// A text that is only shown: left out where it is none, or longer than a name is.
+fn shown(claims: &Claims, name: &str) -> Option<String> {
+    let text = claims.get(name).and_then(Value::as_str);
+    text.filter(|text| text.len() <= SHOWN_BYTES_MAX).map(str::to_owned)
+}
+
 /// A `NumericDate` (RFC 7519, section 2), which may have a fraction: its whole seconds.
 fn seconds(claims: &Claims, name: &str) -> Result<Option<u64>, Denied> {
     let Some(value) = claims.get(name) else { return Ok(None) };
@@ -349,6 +392,10 @@ fn tenant(claim: Option<&Value>) -> Result<&str, Denied> {
         Some(Value::String(name)) if is_name(name, TENANT_BYTES_MAX) => Ok(name),
         Some(_) => Err(Denied::Claims),
     }
+}
+
+fn own_tenant(claim: Option<&Value>) -> Result<Option<String>, Denied> {
+    claim.map(|claim| tenant(Some(claim)).map(str::to_owned)).transpose()
 }
 
 fn is_name(text: &str, bytes_max: usize) -> bool {

@@ -6,7 +6,7 @@
 //! happens to be called like a role opens nothing by accident.
 
 use crate::role::{Permission, PermissionSet, ROLES, Role};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Longest name of a role and longest value of a claim, in bytes.
 pub const ROLE_BYTES_MAX: usize = 128;
@@ -98,6 +98,13 @@ impl Roles {
     pub fn of_claims<'v>(&self, values: impl IntoIterator<Item = &'v str>) -> PermissionSet {
         let given = values.into_iter().filter_map(|value| self.by_claim.get(value));
         given.copied().fold(PermissionSet::NONE, PermissionSet::and)
+    }
+
+    /// Those of a claim's values that give a role, each once, in order.
+    pub fn giving<'v>(&self, values: impl IntoIterator<Item = &'v str>) -> Vec<String> {
+        let given = values.into_iter().filter(|value| self.by_claim.contains_key(*value));
+        let given: BTreeSet<&str> = given.collect();
+        given.into_iter().map(str::to_owned).collect()
     }
 
     /// All names, in order.

@@ -79,13 +79,22 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What is shown of who logged in; nothing is decided by it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Profile {
+    /// A name, as the issuer gave it.
+    pub name: Option<String>,
+    /// The values of the issuer's claim that give a role here.
+    pub roles: Vec<String>,
+}
+
 /// One login.
 #[derive(Clone)]
 pub struct Session {
     /// Who logged in.
     pub principal: Principal,
-    /// A name to show, as the issuer gave it.
-    pub name: Option<String>,
+    /// What is shown of them.
+    pub profile: Profile,
     /// The ID token, which the issuer wants back at logout.
     pub id_token: String,
     /// When it ends at the latest, in s since 1970.
@@ -121,7 +130,7 @@ impl Sessions {
         secret: &Secret,
         before: Option<&Secret>,
         principal: Principal,
-        name: Option<String>,
+        profile: Profile,
         id_token: String,
         now_s: u64,
     ) {
@@ -130,7 +139,7 @@ impl Sessions {
         }
         self.make_room(&principal, now_s);
         let until_s = now_s.saturating_add(self.lifetime.absolute_s);
-        let session = Session { principal, name, id_token, until_s, seen_s: now_s };
+        let session = Session { principal, profile, id_token, until_s, seen_s: now_s };
         self.by_hash.insert(secret.hash(), session);
     }
 
@@ -213,7 +222,7 @@ mod tests {
     }
 
     fn begin(sessions: &mut Sessions, n: u64, subject: &str, now_s: u64) {
-        sessions.begin(&secret(n), None, who(subject), None, String::new(), now_s);
+        sessions.begin(&secret(n), None, who(subject), Profile::default(), String::new(), now_s);
     }
 
     #[test]
@@ -236,7 +245,8 @@ mod tests {
     fn a_login_ends_the_session_that_it_came_with() {
         let mut sessions = Sessions::new(LIFETIME);
         begin(&mut sessions, 1, "mallory", 0);
-        sessions.begin(&secret(2), Some(&secret(1)), who("ann"), None, String::new(), 1);
+        let (ann, shown) = (who("ann"), Profile::default());
+        sessions.begin(&secret(2), Some(&secret(1)), ann, shown, String::new(), 1);
         assert!(sessions.find(&secret(1), 1).is_none());
         assert!(sessions.find(&secret(2), 1).is_some());
         assert!(sessions.end(&secret(2)).is_some());

@@ -149,7 +149,10 @@ fn an_id_token_names_who_logged_in() {
         world.rules.id(&token, nonce, NOW_S, &world.keys)
     };
     let claims = check(json!({}), json!({}), "n-1").expect("accepted");
-    assert_eq!((&*claims.sub, &*claims.tenant, claims.exp), ("ada", "acme", NOW_S + 300));
+    assert_eq!(
+        (&*claims.sub, claims.tenant.as_deref(), claims.exp),
+        ("ada", Some("acme"), NOW_S + 300)
+    );
     assert_eq!((claims.name.as_deref(), claims.sid.as_deref()), (Some("Ada"), Some("s-1")));
     let principal = claims.principal(&world.rules.roles);
     assert_eq!(principal.permissions, Role::Operator.permissions());
@@ -180,6 +183,43 @@ fn an_id_token_names_who_logged_in() {
     let token = world.key.token(&id_claims(NOW_S));
     let nobody = IssuerRules { client_id: None, ..rules() };
     assert_eq!(nobody.id(&token, "n-1", NOW_S, &world.keys), Err(Denied::TokenType));
+}
+
+#[test]
+fn what_an_id_token_left_out_userinfo_fills_in() {
+    let world = world();
+    let claims = |changes: Value| {
+        let header = with(world.key.header(), &json!({"typ": null})).to_string();
+        let token = world.key.signed(&header, &with(id_claims(NOW_S), &changes).to_string());
+        world.rules.id(&token, "n-1", NOW_S, &world.keys).expect("accepted")
+    };
+    let told = |changes: Value| -> Map<String, Value> {
+        let told = json!({"sub": "ada", "name": "A.", "roles": ["worker", "x"], "tenant": "zeta"});
+        serde_json::from_value(with(told, &changes)).expect("an object")
+    };
+    let whole = claims(json!({}));
+    assert!(!whole.is_partial());
+    let mut kept = whole.clone();
+    assert_eq!(world.rules.complete(&mut kept, &told(json!({}))), Ok(()));
+    assert_eq!(kept, whole, "what the token says stands");
+
+    let least = json!({"name": null, "email": null, "roles": null, "tenant": null});
+    let mut claims = claims(least);
+    assert!(claims.is_partial());
+    assert_eq!(&*claims.principal(&world.rules.roles).tenant, "default");
+    for (changes, sub) in [(json!({"sub": "eve"}), "another"), (json!({"sub": null}), "none")] {
+        let mut claims = claims.clone();
+        let refused = world.rules.complete(&mut claims, &told(changes));
+        assert_eq!((refused, claims.is_partial()), (Err(Denied::Claims), true), "{sub}");
+    }
+    let odd = world.rules.complete(&mut claims.clone(), &told(json!({"tenant": ["a"]})));
+    assert_eq!(odd, Err(Denied::Claims));
+    assert_eq!(world.rules.complete(&mut claims, &told(json!({"email": "x".repeat(256)}))), Ok(()));
+    let principal = claims.principal(&world.rules.roles);
+    assert_eq!((&*principal.tenant, principal.permissions), ("zeta", Role::Worker.permissions()));
+    let shown = claims.profile(&world.rules.roles);
+    assert_eq!((shown.name.as_deref(), &*shown.roles), (Some("A."), &["worker".to_owned()][..]));
+    assert_eq!(claims.email, None, "too long to be one");
 }
 
 #[test]

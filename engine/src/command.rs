@@ -58,7 +58,7 @@ pub enum Command {
         task: TaskId,
     },
     /// Answer [`Answer::Subscribed`], then send [`crate::effect::Effect::Publish`] for every event
-    /// from now on.
+    /// from now on. Refused with [`Refusal::TaskEnded`] when none will come.
     Subscribe {
         /// Who asks.
         reply: ReplyTo,

@@ -70,10 +70,9 @@ impl Browsers {
     #[must_use]
     pub fn secret(&self, headers: &HeaderMap, name: &str) -> Option<Secret> {
         let name = cookie::name(name, self.is_secure());
-        let mut headers = headers.get_all(COOKIE).iter();
-        // HTTP/2 may split the header.
-        let found = headers.find_map(|header| cookie::value_of(header.to_str().ok()?, &name));
-        Secret::parse(found?)
+        // HTTP/2 may split the header, and a cookie that comes twice is none wherever it stands.
+        let headers = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+        Secret::parse(cookie::value_of(headers, &name)?)
     }
 
     /// The session of a request, with its cookie's secret.

@@ -22,6 +22,8 @@ pub mod core;
 pub mod cost;
 pub mod deltas;
 pub mod extract;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod gate;
 pub mod headers;
 pub mod json;
@@ -40,7 +42,8 @@ pub mod route;
 pub mod server;
 pub mod shards;
 pub mod stats;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the fuzzer uses a part of it"))]
 mod testing;
 pub mod time;
 pub mod tls;

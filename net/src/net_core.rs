@@ -161,7 +161,7 @@ impl NetCore {
     }
 
     /// The table alone, for tests that play the shards themselves.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn into_router(self) -> (Router, Rc<Core>) {
         let core = self.core();
         (self.router, core)

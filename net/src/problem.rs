@@ -68,6 +68,8 @@ pub enum Code {
     DiskFull,
     /// The audit log cannot be written, and a control call needs it.
     AuditFailed,
+    /// The OIDC issuer does not do its part of a login.
+    IssuerUnavailable,
 }
 
 impl Code {
@@ -102,6 +104,9 @@ impl Code {
             Code::Draining => (503, "draining", "The node is stopping"),
             Code::DiskFull => (507, "disk_full", "The disk is short of room"),
             Code::AuditFailed => (503, "audit_failed", "The audit log failed"),
+            Code::IssuerUnavailable => {
+                (503, "issuer_unavailable", "The OIDC issuer does not answer as it should")
+            }
         }
     }
 
@@ -116,7 +121,7 @@ impl Code {
     pub fn retry_after_s(self) -> Option<u64> {
         match self {
             Code::OverLimit | Code::QueueFull => Some(1),
-            Code::ShardHalted | Code::Draining => Some(5),
+            Code::ShardHalted | Code::Draining | Code::IssuerUnavailable => Some(5),
             Code::DiskFull | Code::AuditFailed => Some(30),
             _ => None,
         }

@@ -186,6 +186,9 @@ fn hint_of_code(code: &str) -> Option<&'static str> {
         "over_limit" | "queue_full" => Some("wait a little and try again"),
         "draining" => Some("the node is shutting down; try again once it is back"),
         "audit_failed" => Some("the log of nO says what failed; start it anew once that is mended"),
+        "issuer_unavailable" => {
+            Some("the log of nO says what the OIDC issuer answers; `no health` shows check oidc")
+        }
         "disk_full" => Some("make room on the disk of the data folder"),
         _ => None,
     }

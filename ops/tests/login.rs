@@ -71,6 +71,7 @@ impl Issuer {
                 "/.well-known/openid-configuration" => Act::Answer(200, metadata(url)),
                 "/jwks" => Act::Answer(200, jwks()),
                 "/token" => exchange(seen, url, twist, codes),
+                "/userinfo" => userinfo(twist),
                 _ => Act::Answer(404, json!({})),
             }
         });
@@ -107,6 +108,7 @@ fn metadata(url: &str) -> Value {
         "authorization_endpoint": format!("{url}/authorize?from=metadata"),
         "token_endpoint": format!("{url}/token"),
         "end_session_endpoint": format!("{url}/end"),
+        "userinfo_endpoint": format!("{url}/userinfo"),
         "jwks_uri": format!("{url}/jwks"),
         "authorization_response_iss_parameter_supported": true,
     })
@@ -134,6 +136,7 @@ fn exchange(
     for (name, value) in &*twist.lock().expect("no panic") {
         match name.strip_prefix("header.") {
             Some(name) => header[name] = value.clone(),
+            None if name.starts_with("userinfo.") => {}
             None if value.is_null() => {
                 claims.as_object_mut().expect("an object").remove(*name);
             }
@@ -142,6 +145,20 @@ fn exchange(
     }
     let id_token = signed(&header, &claims);
     Act::Answer(200, json!({"id_token": id_token, "token_type": "Bearer", "access_token": "x"}))
+}
+
+/// The UserInfo endpoint.
+fn userinfo(twist: &Twist) -> Act {
+    let (mut status, mut told) =
+        (200, json!({"sub": "ann", "roles": ["viewer"], "tenant": "zeta"}));
+    for (name, value) in &*twist.lock().expect("no panic") {
+        match name.strip_prefix("userinfo.") {
+            Some("status") => status = value.as_u64().expect("a status") as u16,
+            Some(name) => told[name] = value.clone(),
+            None => {}
+        }
+    }
+    Act::Answer(status, told)
 }
 
 /// A browser: a client without a token, with cookies.
@@ -329,6 +346,36 @@ fn id_tokens_that_prove_nothing_are_refused() {
     }
     issuer.twist.lock().expect("no panic").clear();
     Browser::new(&node).log_in(&issuer);
+    node.stop();
+}
+
+#[test]
+fn what_the_id_token_leaves_out_the_issuer_is_asked_for() {
+    let issuer = Issuer::start();
+    let (_home, node) = issuer.node();
+    let said = |more: Option<(&'static str, Value)>| {
+        let least = [("roles", Value::Null), ("tenant", Value::Null)];
+        *issuer.twist.lock().expect("no panic") = least.into_iter().chain(more).collect();
+        let mut browser = Browser::new(&node);
+        let login = browser.begin("/auth/login");
+        let reply = browser.back(&issuer, &login, &[]);
+        (browser, reply)
+    };
+    let who = |(mut browser, reply): (Browser, Reply)| {
+        reply.expect(303);
+        let me = browser.get("/auth/me").ok(200);
+        (me["roles"].clone(), me["tenant"].clone())
+    };
+    assert_eq!(who(said(None)), (json!(["viewer"]), json!("zeta")));
+    let nothing = (json!([]), json!("default"));
+    assert_eq!(who(said(Some(("userinfo.status", json!(403))))), nothing);
+    said(Some(("userinfo.sub", json!("eve")))).1.problem(401, "unauthenticated");
+    said(Some(("userinfo.status", json!(500)))).1.problem(503, "issuer_unavailable");
+    issuer.twist.lock().expect("no panic").clear();
+    let mut browser = Browser::new(&node);
+    browser.log_in(&issuer);
+    let me = browser.get("/auth/me").ok(200);
+    assert_eq!((&me["roles"], &me["tenant"]), (&json!(["submitter"]), &json!("acme")));
     node.stop();
 }
 

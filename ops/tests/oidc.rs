@@ -1,130 +1,28 @@
-//! Tokens of an issuer that others wrote and that is certified: npm `oidc-provider`, started by
-//! `ops/tests/oidc/provider.mjs`.
+//! Tokens and logins of an issuer that others wrote and that is certified: npm `oidc-provider`,
+//! started by `ops/tests/oidc/provider.mjs`.
 //!
 //! `make test` installs it under `target/test-tools`. Where it or Node.js is missing the tests say
 //! so and show nothing; in CI that is a failure. Issuer and requests name the same host, as the
 //! provider's endpoints follow what it is asked under.
 
+#[path = "oidc/browser.rs"]
+mod browser;
 mod e2e;
+#[path = "oidc/login.rs"]
+mod login;
+#[path = "oidc/provider.rs"]
+mod provider;
 
-use e2e::pipe::Lines;
-use e2e::{Client, Home, Node, PATIENCE};
+use e2e::{Client, Node, PATIENCE};
+use provider::Provider;
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A running provider; ended when dropped.
-struct Provider {
-    child: Child,
-    issuer: String,
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Provider {
-    /// Starts it on a free port; `None`, and a word about it, when it is not there.
-    fn start() -> Option<Provider> {
-        Provider::start_at("0")
-    }
-
-    fn start_at(port: &str) -> Option<Provider> {
-        let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let tools = ours.join("../target/test-tools");
-        let module = tools.join("node_modules/oidc-provider/lib/index.js");
-        let node = Some(tools.join("bin/node")).filter(|node| node.exists());
-        let child = Command::new(node.unwrap_or_else(|| "node".into()))
-            .arg(ours.join("tests/oidc/provider.mjs"))
-            .arg(&tools)
-            .arg(port)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = match child {
-            Ok(child) if module.is_file() => child,
-            other => return missing(&module, other.ok()),
-        };
-        let lines = Lines::read(child.stdout.take().expect("piped"));
-        let faults = Lines::read(child.stderr.take().expect("piped"));
-        let issuer = lines.wait(Instant::now() + PATIENCE, |line| {
-            line.strip_prefix("listening ").map(|url| url.trim().to_owned())
-        });
-        let provider = Provider { child, issuer: issuer.unwrap_or_default() };
-        assert!(!provider.issuer.is_empty(), "it does not listen:\n{}", faults.text());
-        Some(provider)
-    }
-
-    /// The same place with other keys, as after a rotation that kept none.
-    fn restarted(self) -> Provider {
-        let issuer = self.issuer.clone();
-        let port = issuer.rsplit(':').next().expect("a port").to_owned();
-        drop(self);
-        let provider = Provider::start_at(&port).expect("it was there before");
-        assert_eq!(provider.issuer, issuer);
-        provider
-    }
-
-    /// A form sent as one of its clients.
-    fn form(&self, path: &str, client: &str, fields: &[(&str, &str)]) -> Value {
-        use base64::Engine as _;
-        let encoded = |text: &str| -> String {
-            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-        };
-        let pair = format!("{}:{}", encoded(client), encoded(&format!("secret-of-{client}")));
-        let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
-        let mut body = url::form_urlencoded::Serializer::new(String::new());
-        let body = body.extend_pairs(fields).finish();
-        let headers =
-            [("authorization", &*basic), ("content-type", "application/x-www-form-urlencoded")];
-        let asking = Client::new(&self.issuer, None);
-        asking.send("POST", path, &headers, Some(body.as_bytes())).ok(200)
-    }
-
-    /// An access token by a client's credentials, signed with that algorithm.
-    fn token(&self, client: &str, resource: &str, alg: &str) -> String {
-        let fields = [("grant_type", "client_credentials"), ("resource", resource), ("scope", alg)];
-        let answer = self.form("/token", client, &fields);
-        answer["access_token"].as_str().expect("a token").to_owned()
-    }
-
-    /// A home of a node that takes its tokens.
-    fn home(&self) -> Home {
-        let home = Home::new(json!({
-            "oauth": {"issuer": self.issuer, "audience": "urn:no", "clientId": "no",
-                      "clientSecretFile": "secret"},
-        }));
-        let secret = home.path().join("secret");
-        std::fs::write(&secret, "secret-of-no\n").expect("written");
-        let closed = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&secret, closed).expect("set");
-        home
-    }
-}
-
-fn missing(module: &Path, child: Option<Child>) -> Option<Provider> {
-    if let Some(mut child) = child {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let text = format!("SKIPPED: oidc-provider is missing ({}): run `make test`", module.display());
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{text}");
-    eprintln!("{text}");
-    None
-}
 
 const ECHO: &str = r#"{"agent":"echo","input":1}"#;
 
-/// One who comes with this token, over connections of their own: that of a request that was refused
-/// before its body was read is closed behind the answer.
+/// One who comes with this token.
 fn with(node: &Node, token: &str) -> Client {
-    Client::new(node.url(), Some(token))
+    node.with_token(Some(token))
 }
 
 /// What a submission with this token comes to.
@@ -221,7 +119,7 @@ fn new_keys_are_learnt_and_an_outage_logs_nobody_out() {
 fn a_node_goes_on_trying_until_its_issuer_is_there() {
     let Some(provider) = Provider::start() else { return };
     let home = provider.home();
-    let port = provider.issuer.rsplit(':').next().expect("a port").to_owned();
+    let port = provider.port();
     drop(provider);
     let node = home.start();
     wait_health(&node, "failing");

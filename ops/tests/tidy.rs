@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &["no-engine"]),
     ("net", &["no-engine", "no-auth"]),
     ("ops", &["no-engine", "no-auth", "no-storage", "no-net"]),
+    ("ops/fuzz", &["no-auth", "no-net", "no-ops"]),
     ("loadtest", &[]),
     // Its dev-dependencies, the parts that are measured alone, are not looked at.
     ("benches", &["no-engine", "no-loadtest"]),

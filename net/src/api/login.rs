@@ -4,7 +4,9 @@
 //! browser ─ GET /auth/login ─▶ nO ─ 302 with state, nonce, challenge ─▶ browser ─▶ issuer
 //! issuer ─ 302 with code, state, iss ─▶ browser ─ GET /auth/callback ─▶ nO
 //! nO ─ code, verifier ─▶ issuer
-//! issuer ─ ID token ─▶ nO ─ 303 with the session's cookie ─▶ browser
+//! issuer ─ ID token, access token ─▶ nO
+//! nO ─ access token ─▶ issuer's UserInfo, if the ID token leaves out name, roles or tenant
+//! nO ─ 303 with the session's cookie ─▶ browser
 //! ```
 
 use crate::authorise::{bearer, identify};
@@ -13,7 +15,7 @@ use crate::browser::{Browsers, LOGIN_COOKIE, SESSION_COOKIE, is_ours, random};
 use crate::core::Core;
 use crate::extract::Request;
 use crate::gate::Asking;
-use crate::oidc::Provider;
+use crate::oidc::{Metadata, Provider, ProviderError, is_code};
 use crate::problem::{Code, Problem};
 use crate::render::json;
 use crate::route::{Outcome, Response};
@@ -27,7 +29,7 @@ use no_auth::cookie::Cookie;
 use no_auth::login::{Begun, LOGIN_S_MAX, Mismatch, check_issuer, is_own_path};
 use no_auth::role::PERMISSIONS;
 use no_auth::session::{Secret, Session};
-use no_auth::{Permission, Principal};
+use no_auth::{Denied, IdClaims, Permission, Principal};
 use no_engine::time::Millis;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -73,8 +75,9 @@ pub(super) async fn callback(request: Request) -> Outcome {
     check_issuer(named.as_deref(), &metadata.issuer, metadata.names_itself)
         .map_err(|why| mismatch(&request, why))?;
     if let Some(error) = query.take("error") {
+        let error = if is_code(&error) { &*error } else { "unknown" };
         tracing::info!(target: "auth", error, "the issuer refused a login");
-        return Err(Problem::new(Code::Unauthenticated, "the issuer refused the login"));
+        return Err(told(error));
     }
     let code = query.take("code").filter(|code| code.len() <= CODE_BYTES_MAX);
     let code = code.ok_or_else(|| Problem::invalid("?code", "is missing"))?;
@@ -85,24 +88,46 @@ pub(super) async fn callback(request: Request) -> Outcome {
         ("code_verifier", &login.verifier),
     ];
     let answer = provider.form(&metadata.token_endpoint, &fields).await;
-    let answer = answer.map_err(|why| unavailable(&why))?;
-    let id_token = answer.get("id_token").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let claims = provider.id_token(id_token, &login.nonce, now_s).await.map_err(|why| {
-        tracing::info!(target: "auth", %why, "an ID token was refused");
-        Problem::new(Code::Unauthenticated, "the issuer's token was not accepted")
-    })?;
+    let answer = answer.map_err(|why| not_exchanged(&why))?;
+    let text = |name: &str| answer.get(name).and_then(serde_json::Value::as_str);
+    let id_token = text("id_token").unwrap_or_default();
+    let claims = provider.id_token(id_token, &login.nonce, now_s).await.map_err(not_accepted)?;
+    let claims = complete(&provider, &metadata, claims, text("access_token")).await?;
     let secret = Secret::new(random()?);
     let before = browsers.secret(headers, SESSION_COOKIE);
     let principal = provider.principal(&claims);
     keep(&request, &principal, ("auth.login", "id_token")).await?;
     tracing::info!(target: "auth", subject = %principal.subject, "logged in");
-    let (name, id_token) = (claims.name, id_token.to_owned());
-    browsers.sessions().begin(&secret, before.as_ref(), principal, name, id_token, now_s);
+    let profile = claims.profile(&provider.config().rules.roles);
+    let (before, id_token) = (before.as_ref(), id_token.to_owned());
+    browsers.sessions().begin(&secret, before, principal, profile, id_token, now_s);
     let mut response = redirect(StatusCode::SEE_OTHER, &login.return_to);
     let age_s = browsers.config.lifetime.absolute_s;
     set_cookie(&mut response, &browsers, SESSION_COOKIE, &secret.text(), age_s);
     set_cookie(&mut response, &browsers, LOGIN_COOKIE, "", 0);
     Ok(response)
+}
+
+/// Asks the issuer for what its ID token left out. One that will not say it to this token has said
+/// all; one that does not answer might have, and then a login without roles would only puzzle.
+async fn complete(
+    provider: &Provider,
+    metadata: &Metadata,
+    mut claims: IdClaims,
+    access_token: Option<&str>,
+) -> Result<IdClaims, Problem> {
+    let (Some(url), Some(access_token)) = (&metadata.userinfo_endpoint, access_token) else {
+        return Ok(claims);
+    };
+    if !claims.is_partial() {
+        return Ok(claims);
+    }
+    match provider.userinfo(url, access_token).await {
+        Ok(told) => provider.config().rules.complete(&mut claims, &told).map_err(not_accepted)?,
+        Err(why @ ProviderError::Unavailable { .. }) => return Err(unavailable(&why)),
+        Err(why) => tracing::info!(target: "auth", %why, "the issuer tells no more of a login"),
+    }
+    Ok(claims)
 }
 
 /// `POST /auth/logout`: ends the session here, and says where it is ended at the issuer.
@@ -143,7 +168,8 @@ pub(super) async fn me(request: Request) -> Outcome {
     let body = match session {
         Some((secret, session)) => {
             let mut body = shown(&session.principal, "session");
-            body["name"] = session.name.into();
+            body["name"] = session.profile.name.into();
+            body["roles"] = session.profile.roles.into();
             body["expires_at"] = rfc3339(session.until_s).into();
             body["csrf_token"] = secret.csrf().into();
             body
@@ -271,7 +297,58 @@ fn mismatch(request: &Request, why: Mismatch) -> Problem {
     Problem::new(Code::BadRequest, format!("{why}: begin at /auth/login again"))
 }
 
-fn unavailable(why: &crate::oidc::ProviderError) -> Problem {
+/// What an issuer's error comes to for who stands before the browser (RFC 6749, section 4.1.2.1).
+fn told(error: &str) -> Problem {
+    let detail = match error {
+        "access_denied" => "the issuer refused the login, or it was cancelled there".to_owned(),
+        "temporarily_unavailable" | "server_error" => {
+            let detail = format!("the issuer cannot log anybody in now: {error}; try again");
+            return Problem::new(Code::IssuerUnavailable, detail);
+        }
+        "invalid_request"
+        | "unauthorized_client"
+        | "unsupported_response_type"
+        | "invalid_scope" => {
+            format!("the issuer does not take nO's client as it is configured there: {error}")
+        }
+        _ => format!("the issuer refused the login: {error}"),
+    };
+    Problem::new(Code::Unauthenticated, detail)
+}
+
+fn not_accepted(why: Denied) -> Problem {
+    tracing::info!(target: "auth", %why, "what the issuer says of a login was refused");
+    match why {
+        Denied::IssuerUnavailable => {
+            Problem::new(Code::IssuerUnavailable, "the issuer's keys cannot be fetched; try again")
+        }
+        _ => Problem::new(Code::Unauthenticated, "the issuer's token was not accepted"),
+    }
+}
+
+/// Why a code gave no tokens. A code that is spent or made up is the browser's affair; anything
+/// else that the issuer refuses is for whoever configured our client.
+fn not_exchanged(why: &ProviderError) -> Problem {
+    match why {
+        ProviderError::Refused { code, .. } if code == "invalid_grant" => {
+            tracing::info!(target: "auth", %why, "a login's code was refused");
+            let detail = "the issuer does not take the code: begin at /auth/login again";
+            Problem::new(Code::Unauthenticated, detail)
+        }
+        ProviderError::Refused { code, .. } => {
+            tracing::warn!(
+                target: "auth", %why,
+                "the issuer refuses our client: see oauth.clientId and oauth.clientSecretFile"
+            );
+            let detail =
+                format!("the issuer does not take nO's client: {code}; the log of nO says more");
+            Problem::new(Code::IssuerUnavailable, detail)
+        }
+        _ => unavailable(why),
+    }
+}
+
+fn unavailable(why: &ProviderError) -> Problem {
     tracing::warn!(target: "auth", %why, "the issuer did not do its part");
-    Problem::new(Code::Unauthenticated, "the issuer does not answer as it should; try again")
+    Problem::new(Code::IssuerUnavailable, "the issuer does not answer as it should; try again")
 }

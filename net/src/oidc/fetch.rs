@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use no_auth::json;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
@@ -55,26 +55,30 @@ impl Shared {
         headers.insert(header::CONTENT_TYPE, kind);
         let body = form.finish().into();
         let fetched = self.fetch(Method::POST, url, headers, body).await?;
-        let answer = json::object(&fetched.body);
-        match fetched.status.as_u16() {
-            200 => answer.map(Value::Object).ok_or_else(|| ProviderError::Malformed {
-                url: url.to_owned(),
-                why: "the answer is no JSON object".to_owned(),
-            }),
-            status @ 400..=499 => {
-                let code = answer.as_ref().and_then(|answer| answer.get("error")?.as_str());
-                // An issuer that quotes our secret or a token there shall not put it into the log.
-                let secret = config.client_secret.as_ref();
-                let is_quoted = |code: &str| {
-                    secret.is_some_and(|secret| secret.redact(code) != code)
-                        || fields.iter().any(|(_, value)| *value == code)
-                };
-                let code = code.filter(|code| is_code(code) && !is_quoted(code));
-                let code = code.unwrap_or("unknown").to_owned();
-                Err(ProviderError::Refused { url: url.to_owned(), status, code })
-            }
-            status => Err(unavailable(url, format!("status {status}"))),
-        }
+        let is_secret = |code: &str| {
+            let secret = config.client_secret.as_ref();
+            secret.is_some_and(|secret| secret.redact(code) != code)
+                || fields.iter().any(|(_, value)| *value == code)
+        };
+        object(url, &fetched, is_secret).map(Value::Object)
+    }
+
+    /// See [`super::Provider::userinfo`].
+    pub(super) async fn userinfo(
+        &self,
+        url: &str,
+        access_token: &str,
+    ) -> Result<Map<String, Value>, ProviderError> {
+        let mut headers = common_headers();
+        let bearer = HeaderValue::from_str(&format!("Bearer {access_token}"));
+        let mut bearer = bearer.map_err(|_| ProviderError::Malformed {
+            url: url.to_owned(),
+            why: "the access token for it cannot be sent in a header".to_owned(),
+        })?;
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+        let fetched = self.fetch(Method::GET, url, headers, Bytes::new()).await?;
+        object(url, &fetched, |code| code == access_token)
     }
 
     async fn fetch(
@@ -100,6 +104,31 @@ impl Shared {
     }
 }
 
+/// The JSON object of an answer, or why there is none. An issuer that quotes what is secret as its
+/// error code shall not put it into the log.
+fn object(
+    url: &str,
+    fetched: &Fetched,
+    is_secret: impl Fn(&str) -> bool,
+) -> Result<Map<String, Value>, ProviderError> {
+    let answer = json::object(&fetched.body);
+    match fetched.status.as_u16() {
+        200 => answer.ok_or_else(|| ProviderError::Malformed {
+            url: url.to_owned(),
+            why: "the answer is no JSON object".to_owned(),
+        }),
+        status @ 400..=499 => {
+            let code = answer.as_ref().and_then(|answer| answer.get("error")?.as_str());
+            let code = code
+                .filter(|code| is_code(code) && !is_secret(code))
+                .unwrap_or("unknown")
+                .to_owned();
+            Err(ProviderError::Refused { url: url.to_owned(), status, code })
+        }
+        status => Err(unavailable(url, format!("status {status}"))),
+    }
+}
+
 fn unavailable(url: &str, why: String) -> ProviderError {
     ProviderError::Unavailable { url: url.to_owned(), why }
 }
@@ -115,7 +144,7 @@ fn basic(client: &str, secret: &str) -> HeaderValue {
 }
 
 /// An error code is for logs: short, and of the characters that RFC 6749 allows.
-fn is_code(code: &str) -> bool {
+pub(crate) fn is_code(code: &str) -> bool {
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
     code.len() <= CODE_BYTES_MAX && code.bytes().all(is_plain)
 }

@@ -53,8 +53,11 @@ struct State {
 pub(super) enum Cause {
     /// They are due.
     Due,
-    /// A token names one that we do not have.
+    /// A token that somebody brought names one that we do not have.
     UnknownKey,
+    /// The ID token that the issuer itself just gave us does. It took a code that was good, so
+    /// nobody can have us ask often by it.
+    NewKey,
 }
 
 /// Who may fetch.

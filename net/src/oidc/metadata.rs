@@ -15,6 +15,8 @@ pub struct Metadata {
     pub token_endpoint: String,
     /// Where a browser is sent to log out there too.
     pub end_session_endpoint: Option<String>,
+    /// Where it tells of who logged in.
+    pub userinfo_endpoint: Option<String>,
     /// Where it tells of opaque tokens.
     pub introspection_endpoint: Option<String>,
     /// Where its keys are.
@@ -41,6 +43,7 @@ impl Metadata {
             authorization_endpoint: required("authorization_endpoint")?,
             token_endpoint: required("token_endpoint")?,
             end_session_endpoint: endpoint(&document, "end_session_endpoint")?,
+            userinfo_endpoint: endpoint(&document, "userinfo_endpoint")?,
             introspection_endpoint: endpoint(&document, "introspection_endpoint")?,
             jwks_uri: required("jwks_uri")?,
             names_itself: document.get("authorization_response_iss_parameter_supported")

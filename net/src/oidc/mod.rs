@@ -4,7 +4,8 @@
 //! [`Issuer`] is what all net cores share: the rules, the keys, the last word on how it went.
 //! [`Provider`] is one net core's own: its connections. Net core 0 fetches keys in the background;
 //! any may fetch them once more for a token of an unknown key, at most once in
-//! [`UNKNOWN_KEY_PAUSE`] of all net cores together. Whoever waits waits for the same fetch, and the
+//! [`UNKNOWN_KEY_PAUSE`] of all net cores together, and for an ID token that the issuer itself just
+//! gave, at once. Whoever waits waits for the same fetch, and the
 //! fetch goes on when they leave.
 //!
 //! An issuer that does not answer logs nobody out: keys that are known stay known. Endpoints are
@@ -17,13 +18,15 @@ mod issuer;
 mod metadata;
 mod refresh;
 
+pub(crate) use fetch::is_code;
 pub use issuer::{Issuer, IssuerConfig, SetupError};
 pub use metadata::{Metadata, check_url};
 
 use crate::out::OutConfig;
 use crate::out::client::Client;
+use issuer::Cause;
 use no_auth::{Denied, IdClaims, Principal, Verifier};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -115,6 +118,20 @@ impl Provider {
         self.shared.form(url, fields).await
     }
 
+    /// What the issuer tells of who holds this access token (OpenID Connect Core 1.0, section 5.3).
+    /// It is to be held against the ID token by [`no_auth::IssuerRules::complete`].
+    ///
+    /// # Errors
+    /// [`ProviderError::Refused`] for an answer of 4xx, [`ProviderError::Malformed`] for one that
+    /// is not plain JSON.
+    pub async fn userinfo(
+        &self,
+        url: &str,
+        access_token: &str,
+    ) -> Result<Map<String, Value>, ProviderError> {
+        self.shared.userinfo(url, access_token).await
+    }
+
     /// Checks the ID token of a login that was begun with `nonce`; fetches the keys anew when it
     /// names an unknown one.
     ///
@@ -124,7 +141,7 @@ impl Provider {
         let checked = self.shared.issuer.check_id(token, nonce, now_s);
         match checked {
             Err(why) if why.asks_issuer() => {
-                self.shared.learn_keys().await;
+                self.shared.learn_keys(Cause::NewKey).await;
                 let checked = self.shared.issuer.check_id(token, nonce, now_s);
                 checked.map_err(|why| self.shared.issuer.refine(why))
             }
@@ -147,7 +164,7 @@ impl Provider {
         if why == Denied::Opaque {
             return self.shared.introspected(bearer, now_s).await;
         }
-        self.shared.learn_keys().await;
+        self.shared.learn_keys(Cause::UnknownKey).await;
         let checked = self.shared.verifier.verify(bearer, now_s);
         checked.map_err(|why| self.shared.issuer.refine(why))
     }

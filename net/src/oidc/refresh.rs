@@ -46,10 +46,10 @@ impl Shared {
         }
     }
 
-    /// Fetches for the sake of a token with an unknown key, if nobody did so just now; returns when
-    /// that fetch, or the one under way, has ended.
-    pub(super) async fn learn_keys(self: &Rc<Shared>) {
-        let (turn, mut end) = self.issuer.try_turn(Cause::UnknownKey, Instant::now());
+    /// Fetches for the sake of a token with an unknown key, if it may; returns when that fetch, or
+    /// the one under way, has ended.
+    pub(super) async fn learn_keys(self: &Rc<Shared>, cause: Cause) {
+        let (turn, mut end) = self.issuer.try_turn(cause, Instant::now());
         match turn {
             Turn::TooSoon => return,
             Turn::Theirs => {}
@@ -67,7 +67,7 @@ impl Shared {
         if let Some(known) = self.issuer.metadata() {
             return Ok(known);
         }
-        self.learn_keys().await;
+        self.learn_keys(Cause::UnknownKey).await;
         let why = || self.issuer.fault().unwrap_or_default();
         self.issuer.metadata().ok_or_else(|| ProviderError::Unavailable {
             url: self.issuer.config().rules.issuer.clone(),

@@ -1,17 +1,20 @@
 // The certified OpenID provider (npm oidc-provider) as a test wants it. It says `listening` and its
 // issuer when it can be asked, and makes new keys at each start.
 //
-//   node provider.mjs <folder with node_modules> <port, or 0>
+//   node provider.mjs <folder with node_modules> <port, or 0> [<where the client `no` has browsers
+//   sent back to>]
 //
 // Clients get tokens by their credentials for the resource that they name: `urn:no` and `urn:other`
 // give JWTs (RFC 9068), `urn:no:opaque` opaque tokens with the audience `urn:no`. What a token says
-// of roles and tenant is in its client's name: `operator.acme`.
+// of roles and tenant is in its client's name: `operator.acme`. So it is with people: anybody who
+// logs in under such a name is let in with any password. Their roles and tenant are in the ID
+// token, what they are called is told at the UserInfo endpoint alone.
 import { createServer } from 'node:http';
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const [folder, port] = process.argv.slice(2);
+const [folder, port, callback] = process.argv.slice(2);
 const module = join(folder, 'node_modules/oidc-provider/lib/index.js');
 const { default: Provider } = await import(pathToFileURL(module));
 
@@ -39,16 +42,29 @@ const client = (client_id) => ({
   redirect_uris: [],
   response_types: [],
 });
+const no = client('no');
+if (callback) {
+  no.grant_types.push('authorization_code');
+  no.redirect_uris.push(callback);
+  no.response_types.push('code');
+}
+const rights = (name) => {
+  const [role, tenant] = name.split('.');
+  return { roles: [role], tenant };
+};
 const provider = new Provider(issuer, {
   jwks: { keys },
-  clients: ['submitter.acme', 'viewer', 'nobody.acme', 'no'].map(client),
+  clients: [...['submitter.acme', 'viewer', 'nobody.acme'].map(client), no],
+  cookies: { keys: [randomUUID()] },
   enabledJWA: { idTokenSigningAlgValues: algs },
-  extraTokenClaims: (ctx, token) => {
-    const [role, tenant] = token.clientId.split('.');
-    return { roles: [role], tenant };
-  },
+  extraTokenClaims: (ctx, token) => rights(token.clientId),
+  claims: { openid: ['sub', 'roles', 'tenant'], profile: ['name'], email: ['email'] },
+  findAccount: (ctx, accountId) => ({
+    accountId,
+    claims: () => ({ sub: accountId, name: `The ${accountId}`, ...rights(accountId) }),
+  }),
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: true },
     clientCredentials: { enabled: true },
     introspection: { enabled: true, allowedPolicy: (ctx, asking) => asking.clientId === 'no' },
     revocation: { enabled: true },

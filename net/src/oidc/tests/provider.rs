@@ -168,7 +168,8 @@ async fn unknown_keys_have_them_fetched_once_in_a_while_whatever_comes() {
 async fn the_fetch_goes_on_when_who_began_it_leaves() {
     harness::local(async {
         let stage = stage().await;
-        let (token, begun) = (stage.token(&stage.key), stage.provider.shared.learn_keys());
+        let begun = stage.provider.shared.learn_keys(Cause::UnknownKey);
+        let token = stage.token(&stage.key);
         let mut begun = Box::pin(begun);
         assert!(
             std::future::poll_fn(|cx| std::task::Poll::Ready(begun.as_mut().poll(cx).is_pending()))
@@ -346,6 +347,16 @@ async fn a_login_ends_with_an_id_token_of_a_key_that_may_be_new() {
         assert_eq!(stage.provider.principal(&claims).permissions, Role::Operator.permissions());
         let wrong = stage.provider.id_token(&token, "n-2", now_s()).await;
         assert_eq!(wrong, Err(Denied::Claims));
+        // Somebody's junk has just had the keys fetched; a login still learns the newest at once.
+        let junk = TestKey::new("k8", Algorithm::EdDSA);
+        assert_eq!(stage.prove(&stage.token(&junk)).await, Err(Denied::KeyUnknown));
+        let newer = TestKey::new("k9", Algorithm::EdDSA);
+        stage.mood.borrow_mut().keys = key_set(&[&newer]);
+        assert_eq!(stage.prove(&stage.token(&newer)).await, Err(Denied::KeyUnknown));
+        let claims = with(id_claims(now_s()), &json!({"iss": issuer}));
+        let header = with(newer.header(), &json!({"typ": null})).to_string();
+        let token = newer.signed(&header, &claims.to_string());
+        stage.provider.id_token(&token, "n-1", now_s()).await.expect("accepted");
         let metadata = stage.provider.metadata().await.expect("known");
         let fields = [("grant_type", "authorization_code"), ("code", "a b")];
         let refused = stage.provider.form(&metadata.token_endpoint, &fields).await;

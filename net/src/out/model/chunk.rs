@@ -9,6 +9,7 @@ use no_engine::limits::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 
 /// Why an answer cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -173,13 +174,19 @@ impl Assembly {
             return Err(Unusable::Filtered);
         }
         let mut tool_calls: Vec<ToolCall> = Vec::with_capacity(self.calls.len());
+        let theirs: BTreeSet<String> = self.calls.iter().map(|call| call.id.clone()).collect();
         for (i, call) in self.calls.into_iter().enumerate() {
             if call.name.is_empty() {
                 return Err(Unusable::Malformed("a tool call has no name".into()));
             }
             let taken = tool_calls.iter().any(|other| *other.id == *call.id);
             let id = if call.id.is_empty() || taken {
-                format!("{call_prefix}_{i}").into()
+                // Ours must not be one of theirs either, who may have seen how we make them.
+                let mut id = format!("{call_prefix}_{i}");
+                while theirs.contains(&id) {
+                    id.push('_');
+                }
+                id.into()
             } else {
                 call.id.into()
             };
@@ -314,6 +321,17 @@ mod tests {
             )],
             Ok(r#"{"tool_calls":[{"id":"call_7_0","name":"f","arguments":"{}"},
                     {"id":"call_7_1","name":"g","arguments":"{}"}]}"#),
+        );
+        // Two of one id, and one that looks like ours.
+        check(
+            &[&delta(
+                r#"{"tool_calls":[{"index":0,"id":"call_7_1","function":{"name":"f"}},
+                    {"index":1,"function":{"name":"g"}},
+                    {"index":2,"id":"call_7_1","function":{"name":"h"}}]}"#,
+            )],
+            Ok(r#"{"tool_calls":[{"id":"call_7_1","name":"f","arguments":"{}"},
+                    {"id":"call_7_1_","name":"g","arguments":"{}"},
+                    {"id":"call_7_2","name":"h","arguments":"{}"}]}"#),
         );
         check(
             &[
