@@ -70,6 +70,7 @@ BENCH_PLACES = --binary $(TARGET)/release/no --place $(TARGET)/bench/data
 ROWS_OPTION = $(if $(ROWS),--rows $(ROWS))
 
 bench: ## Measure what nO reaches: ROWS=single,latency, PEERS=1 for rivals, ARGS=--quick
+	@command -v slowhttptest >/dev/null || bash .ci/apt slowhttptest || true
 	@$(CARGO) build --release --locked -p no-ops -p no-benches
 	@if [ -n "$(PEERS)" ]; then env -u PEERS bash benches/peers/run; fi
 	@exec $(BENCH) run $(BENCH_PLACES) --json $(TARGET)/bench $(ROWS_OPTION) \

@@ -11,7 +11,7 @@
 use crate::error::Denied;
 use crate::json;
 use crate::jwks::{Alg, IssuerKeys, Lookup};
-use crate::jwt::TOKEN_BYTES_MAX;
+use crate::jwt::Parts;
 use crate::principal::{Principal, TENANT_DEFAULT};
 use crate::roles::Roles;
 use crate::session::Profile;
@@ -272,14 +272,7 @@ impl IssuerRules {
 
 /// Takes a token apart and checks its signature.
 fn opened(token: &str, keys: &IssuerKeys) -> Result<Signed, Denied> {
-    if TOKEN_BYTES_MAX < token.len() {
-        return Err(Denied::TooLong);
-    }
-    let (message, signature) = token.rsplit_once('.').ok_or(Denied::Malformed)?;
-    let (header, claims) = message.split_once('.').ok_or(Denied::Malformed)?;
-    if claims.contains('.') {
-        return Err(Denied::Malformed);
-    }
+    let Parts { message, header, claims, signature } = Parts::of(token)?;
     let header = decoded(header)?;
     // Extensions that must be understood, of which we understand none, and keys brought along.
     let refused = ["crit", "b64", "jwk", "jku", "x5u", "x5c", "enc", "zip"];

@@ -82,6 +82,31 @@ pub fn sign(claims: &Claims, kid: &str, key: &EncodingKey) -> Result<String> {
     Ok(format!("{message}.{signature}"))
 }
 
+/// A token taken apart at its dots; nothing is decoded.
+pub(crate) struct Parts<'t> {
+    /// What is signed: header and claims with their dot.
+    pub(crate) message: &'t str,
+    pub(crate) header: &'t str,
+    pub(crate) claims: &'t str,
+    pub(crate) signature: &'t str,
+}
+
+impl<'t> Parts<'t> {
+    /// # Errors
+    /// For what is too long, or has not two dots.
+    pub(crate) fn of(token: &'t str) -> std::result::Result<Parts<'t>, Denied> {
+        if TOKEN_BYTES_MAX < token.len() {
+            return Err(Denied::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(Denied::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(Denied::Malformed)?;
+        if claims.contains('.') {
+            return Err(Denied::Malformed);
+        }
+        Ok(Parts { message, header, claims, signature })
+    }
+}
+
 /// Checks form, algorithm, signature and times; `key_of` gives the public key of a `kid`.
 ///
 /// # Errors
@@ -91,14 +116,7 @@ pub fn check<'k>(
     now_s: u64,
     key_of: impl FnOnce(&str) -> Option<&'k DecodingKey>,
 ) -> std::result::Result<Claims, Denied> {
-    if TOKEN_BYTES_MAX < token.len() {
-        return Err(Denied::TooLong);
-    }
-    let (message, signature) = token.rsplit_once('.').ok_or(Denied::Malformed)?;
-    let (header, claims) = message.split_once('.').ok_or(Denied::Malformed)?;
-    if claims.contains('.') {
-        return Err(Denied::Malformed);
-    }
+    let Parts { message, header, claims, signature } = Parts::of(token)?;
     let header: Header = decoded(header)?;
     if header.alg != "EdDSA" {
         return Err(Denied::Algorithm);

@@ -1,5 +1,6 @@
-//! The check of a bearer token: one that the verifier remembers, and one that it sees for the first
-//! time and whose Ed25519 signature it must check.
+//! The check of a bearer token: one that the verifier remembers, one that it sees for the first
+//! time and whose Ed25519 signature it must check, and bad ones: what an attacker may learn from the
+//! time of a refusal is whether a signature was looked at, which his own token's form decides.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use no_auth::{Grant, LocalKey, Role, Verifier};
@@ -26,5 +27,31 @@ fn tokens(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, tokens);
+fn denied(criterion: &mut Criterion) {
+    let key = LocalKey::from_seed(&[7; 32]).expect("a key");
+    let other = LocalKey::from_seed(&[8; 32]).expect("a key");
+    let grant = Grant::new(Role::Submitter);
+    let token = key.create(&grant, NOW_S).expect("a token");
+    let (message, signature) = token.rsplit_once('.').expect("three parts");
+    let claims = message.split_once('.').expect("two parts").1;
+    let turned: String = signature.chars().rev().collect();
+    let cases = [
+        ("garbage", "x".repeat(200)),
+        ("too_long", "x".repeat(20_000)),
+        ("alg_none", format!("eyJhbGciOiJub25lIn0.{claims}.")),
+        ("key_unknown", other.create(&grant, NOW_S).expect("a token")),
+        ("signature", format!("{message}.{turned}")),
+        ("expired", key.create(&grant, NOW_S - 1_000_000).expect("a token")),
+    ];
+    let verifier = Verifier::new(key.key_set());
+    let mut group = criterion.benchmark_group("denied");
+    group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    for (name, token) in &cases {
+        group.bench_function(*name, |bencher| {
+            bencher.iter(|| verifier.verify(black_box(token), NOW_S).expect_err("refused"));
+        });
+    }
+}
+
+criterion_group!(benches, tokens, denied);
 criterion_main!(benches);

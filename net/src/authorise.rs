@@ -102,6 +102,7 @@ fn of_session(core: &Core, head: &Parts) -> Result<Option<Principal>, NotAllowed
     let Some((secret, session)) = browsers.session(&head.headers) else { return Ok(None) };
     let principal = session.principal;
     if head.method.is_safe() || is_ours(&head.headers, &secret) {
+        core.stats.security.session_accepted();
         Ok(Some(principal))
     } else {
         Err(NotAllowed::Forged { principal })

@@ -7,7 +7,7 @@
 mod security;
 
 pub use security::{
-    LIMITS, Limit, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion, VIOLATIONS, Violation,
+    LIMITS, LOGIN_ENDS, Limit, LoginEnd, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion, VIOLATIONS, Violation,
 };
 
 use crate::admit::{REFUSED, Refused};

@@ -5,13 +5,13 @@ mod e2e;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::client::JSON;
-use e2e::{Act, Client, Home, Node, Reply, Seen, Server};
+use e2e::{Act, Client, Home, Node, PATIENCE, Reply, Seen, Server};
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use url::Url;
 
 /// Our client at the issuer.
@@ -85,8 +85,13 @@ impl Issuer {
 
     /// A node that knows it, with a session that ends as configured.
     fn node(&self) -> (Home, Node) {
+        self.node_with(&json!({}))
+    }
+
+    fn node_with(&self, security: &Value) -> (Home, Node) {
         let home = Home::new(json!({
             "oauth": {"issuer": self.url(), "clientId": CLIENT, "redirectUri": CALLBACK},
+            "security": security,
         }));
         let node = home.start();
         (home, node)
@@ -278,6 +283,15 @@ fn a_browser_logs_in_works_and_logs_out() {
     browser.cookies = cookies;
     browser.get("/auth/me").problem(401, "unauthenticated");
     browser.get("/v1/tasks").problem(401, "unauthenticated");
+    let counted = node.get("/metrics").text;
+    for line in [
+        r#"no_auth_attempts_total{method="login"} 1"#,
+        r#"no_auth_attempts_total{method="session"} 5"#,
+        r#"no_auth_failures_total{method="session",reason="csrf"} 2"#,
+        r#"no_auth_failures_total{method="login",reason="refused"} 0"#,
+    ] {
+        assert!(counted.lines().any(|counted| counted == line), "{line}: {counted}");
+    }
     node.stop();
 }
 
@@ -315,6 +329,32 @@ fn answers_that_do_not_fit_are_refused() {
     let login = one.begin("/auth/login");
     one.cookies.clear();
     assert_eq!(one.back(&issuer, &login, &[]).status, 400);
+    node.stop();
+}
+
+#[test]
+fn an_address_that_fails_to_log_in_is_slowed() {
+    let issuer = Issuer::start();
+    let failures = json!({"perSecond": 1, "burst": 3});
+    let (_home, node) = issuer.node_with(&json!({"rateLimit": {"failures": failures}}));
+    let deadline = Instant::now() + PATIENCE;
+    let limited = loop {
+        let mut browser = Browser::new(&node);
+        let login = browser.begin("/auth/login");
+        let reply = browser.back(&issuer, &login, &[("code", "never given")]);
+        if reply.status != 401 {
+            break reply;
+        }
+        assert!(Instant::now() < deadline, "never slowed");
+    };
+    assert!(!limited.header("retry-after").is_empty());
+    limited.problem(429, "over_limit");
+    let mut refused = 0;
+    for line in node.get("/metrics").text.lines() {
+        let name = r#"no_auth_failures_total{method="login",reason="refused"} "#;
+        refused += line.strip_prefix(name).map_or(0, |count| count.parse().expect("a count"));
+    }
+    assert!(3 <= refused, "{refused}");
     node.stop();
 }
 

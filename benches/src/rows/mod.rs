@@ -7,6 +7,7 @@ mod latency;
 mod link;
 mod overload;
 mod parked;
+mod slow;
 mod steps;
 mod throughput;
 
@@ -39,6 +40,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "overload", about: "2, 5 and 10 times the peak of echo", run: overload::echo },
     Row { name: "loops", about: "the same for loops of model calls", run: overload::loops },
     Row { name: "access", about: "what access control costs", run: access::access },
+    Row { name: "slow", about: "others' latency beside slow clients", run: slow::slow },
     Row { name: "live", about: "GET /health/live", run: throughput::live },
     Row { name: "link", about: "the ring between two cores", run: link::link },
 ];

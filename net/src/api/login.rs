@@ -19,7 +19,7 @@ use crate::oidc::{Metadata, Provider, ProviderError, is_code};
 use crate::problem::{Code, Problem};
 use crate::render::json;
 use crate::route::{Outcome, Response};
-use crate::stats::Violation;
+use crate::stats::{LoginEnd, Violation};
 use crate::time;
 use hyper::StatusCode;
 use hyper::header::{
@@ -62,6 +62,25 @@ pub(super) async fn login(request: Request) -> Outcome {
 
 /// `GET /auth/callback`: from the issuer, with a code or a refusal.
 pub(super) async fn callback(request: Request) -> Outcome {
+    let (core, peer) = (Rc::clone(&request.core), request.peer);
+    // What the query says is the proof here.
+    let asking = Asking::of(&request.parts, peer);
+    core.gate.proof(&core.stats, asking, || request.parts.uri.query())?;
+    let outcome = returned(request).await;
+    if outcome.as_ref().is_err_and(|problem| problem.code == Code::Unauthenticated) {
+        core.gate.failed(&core.stats, peer);
+    }
+    core.stats.security.login_ended(match outcome.as_ref().map_err(|problem| problem.code) {
+        Ok(_) => LoginEnd::Done,
+        Err(Code::BadRequest | Code::Invalid) => LoginEnd::Mismatch,
+        Err(Code::Unauthenticated) => LoginEnd::Refused,
+        Err(Code::IssuerUnavailable) => LoginEnd::IssuerUnavailable,
+        Err(_) => LoginEnd::Failed,
+    });
+    outcome
+}
+
+async fn returned(request: Request) -> Outcome {
     let (provider, browsers) = parts(&request.core)?;
     let mut query = request.query()?;
     let headers = &request.parts.headers;

@@ -79,9 +79,49 @@ impl Violation {
     }
 }
 
+/// How a login of a browser ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoginEnd {
+    /// With a session.
+    Done,
+    /// It came back with what was not asked for.
+    Mismatch,
+    /// The issuer refused it, or what the issuer said of it was not accepted.
+    Refused,
+    /// The issuer did not do its part.
+    IssuerUnavailable,
+    /// Something failed here.
+    Failed,
+}
+
+/// All ends, in the order of their counts.
+pub const LOGIN_ENDS: [LoginEnd; 5] = [
+    LoginEnd::Done,
+    LoginEnd::Mismatch,
+    LoginEnd::Refused,
+    LoginEnd::IssuerUnavailable,
+    LoginEnd::Failed,
+];
+
+impl LoginEnd {
+    /// The label in metrics; `None` for one that was no failure.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            LoginEnd::Done => None,
+            LoginEnd::Mismatch => Some("mismatch"),
+            LoginEnd::Refused => Some("refused"),
+            LoginEnd::IssuerUnavailable => Some("issuer_unavailable"),
+            LoginEnd::Failed => Some("failed"),
+        }
+    }
+}
+
 /// The counts of one net core.
 #[derive(Debug, Default)]
 pub struct SecurityStats {
+    sessions: AtomicU64,
+    logins: [AtomicU64; LOGIN_ENDS.len()],
     allowed: [AtomicU64; PERMISSIONS.len()],
     denied: [AtomicU64; PERMISSIONS.len()],
     violations: [AtomicU64; VIOLATIONS.len()],
@@ -92,6 +132,10 @@ pub struct SecurityStats {
 /// A copy of the counts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SecurityFigures {
+    /// Requests whose session was accepted.
+    pub sessions: u64,
+    /// Logins that came back, in the order of [`LOGIN_ENDS`].
+    pub logins: [u64; LOGIN_ENDS.len()],
     /// Permissions granted, in the order of [`PERMISSIONS`].
     pub allowed: [u64; PERMISSIONS.len()],
     /// Permissions refused, likewise.
@@ -105,6 +149,14 @@ pub struct SecurityFigures {
 }
 
 impl SecurityStats {
+    pub(crate) fn session_accepted(&self) {
+        add(&self.sessions, 1);
+    }
+
+    pub(crate) fn login_ended(&self, end: LoginEnd) {
+        add(&self.logins[end as usize], 1);
+    }
+
     pub(crate) fn allowed(&self, permission: Permission) {
         add(&self.allowed[permission as usize], 1);
     }
@@ -132,6 +184,8 @@ impl SecurityStats {
                 *sum += count.load(Ordering::Relaxed);
             }
         };
+        sum.sessions += self.sessions.load(Ordering::Relaxed);
+        each(&mut sum.logins, &self.logins);
         each(&mut sum.allowed, &self.allowed);
         each(&mut sum.denied, &self.denied);
         each(&mut sum.violations, &self.violations);

@@ -6,7 +6,7 @@ use no_auth::error::DENIED;
 use no_auth::role::PERMISSIONS;
 use no_auth::{Denied, Permission};
 use no_net::audit;
-use no_net::stats::{self, LIMITS, SUSPICIONS, SecurityFigures};
+use no_net::stats::{self, LIMITS, LOGIN_ENDS, SUSPICIONS, SecurityFigures, Violation};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +17,10 @@ pub struct AuthCounts {
     pub accepted: u64,
     /// Refused, by [`no_auth::Denied::reason`].
     pub denied: BTreeMap<&'static str, u64>,
+    /// Requests whose session was accepted.
+    pub sessions: u64,
+    /// Logins of browsers, in the order of [`LOGIN_ENDS`].
+    pub logins: [u64; LOGIN_ENDS.len()],
     /// Allowed and denied, by the permission's name.
     pub by_permission: BTreeMap<&'static str, (u64, u64)>,
     /// Calls to the outside that the guard refused.
@@ -66,6 +70,7 @@ impl AuthCounts {
             sum.0 += figures.allowed[place];
             sum.1 += figures.denied[place];
         }
+        (self.sessions, self.logins) = (figures.sessions, figures.logins);
         self.violations = figures.violations;
         self.limited = figures.limited;
         self.suspicious = figures.suspicious;
@@ -81,7 +86,10 @@ pub(super) const AUTH_ATTEMPTS: Family = counter(
     &["method"],
     "Requests that had to prove who asks.",
     |now, out| {
+        let forged = now.auth.violations[Violation::ForgedRequest as usize];
         out.count(&["bearer"], now.auth.accepted + now.auth.denied.values().sum::<u64>());
+        out.count(&["session"], now.auth.sessions + forged);
+        out.count(&["login"], now.auth.logins.iter().sum());
     },
 );
 
@@ -89,6 +97,13 @@ pub(super) const AUTH_FAILURES: Family =
     counter("no_auth_failures_total", &["method", "reason"], "Proofs refused.", |now, out| {
         for denied in DENIED {
             out.count(&["bearer", denied.reason()], now.auth.denied(denied));
+        }
+        let forged = now.auth.violations[Violation::ForgedRequest as usize];
+        out.count(&["session", "csrf"], forged);
+        for (end, count) in LOGIN_ENDS.iter().zip(now.auth.logins) {
+            if let Some(reason) = end.reason() {
+                out.count(&["login", reason], count);
+            }
         }
     });
 

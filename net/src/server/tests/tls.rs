@@ -67,6 +67,13 @@ impl Files {
     }
 }
 
+/// What serves with a certificate of this authority, and takes clients with one of it.
+fn served(ca: &CertifiedIssuer<'static, KeyPair>) -> (Files, TlsServed, TlsSource) {
+    let files = Files::new(&pair(ca), &ca.pem());
+    let (served, source) = TlsServed::new(&files.load());
+    (files, served, source)
+}
+
 /// A client that trusts this authority, and shows a certificate when it has one.
 struct Client(TlsConnector);
 
@@ -121,8 +128,7 @@ async fn pinged(stream: &mut TlsStream<TcpStream>) {
 #[tokio::test(start_paused = true)]
 async fn http_of_both_versions_is_spoken_and_says_to_come_back_over_tls() {
     let ca = authority();
-    let files = Files::new(&pair(&ca), &ca.pem());
-    let (_served, source) = TlsServed::new(&files.load());
+    let (_files, _served, source) = served(&ca);
     with_tls(Some(source), ServerLimits::default(), |addr, _, _| async move {
         let trusts = ca.pem();
         let both: [&[u8]; 2] = [b"http/1.1", b"h2"];
@@ -171,8 +177,7 @@ async fn http_of_both_versions_is_spoken_and_says_to_come_back_over_tls() {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_tls_of_today_is_refused() {
     let ca = authority();
-    let files = Files::new(&pair(&ca), &ca.pem());
-    let (_served, source) = TlsServed::new(&files.load());
+    let (_files, _served, source) = served(&ca);
     with_tls(Some(source), ServerLimits::default(), |addr, core, _| async move {
         let plain = sent(addr, PING).await;
         assert!(plain.starts_with("HTTP/1.1 400") && plain.contains("speaks TLS"), "{plain}");
@@ -211,8 +216,7 @@ async fn what_is_no_tls_of_today_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn handshakes_count_as_connections() {
     let ca = authority();
-    let files = Files::new(&pair(&ca), &ca.pem());
-    let (_served, source) = TlsServed::new(&files.load());
+    let (_files, _served, source) = served(&ca);
     let limits = ServerLimits { connections_max: 2, ..ServerLimits::default() };
     with_tls(Some(source), limits, |addr, core, _| async move {
         let silent = [connect(addr).await, connect(addr).await];
@@ -230,8 +234,7 @@ async fn handshakes_count_as_connections() {
 #[tokio::test(start_paused = true)]
 async fn a_certificate_is_needed_where_the_routes_say_so() {
     let (ca, other) = (authority(), authority());
-    let files = Files::new(&pair(&ca), &ca.pem());
-    let (_served, source) = TlsServed::new(&files.load());
+    let (_files, _served, source) = served(&ca);
     with_tls(Some(source), ServerLimits::default(), |addr, _, _| async move {
         let (trusts, ours, theirs) = (ca.pem(), pair(&ca), pair(&other));
         for (shows, path, status) in [
@@ -255,8 +258,7 @@ async fn a_certificate_is_needed_where_the_routes_say_so() {
 #[tokio::test(start_paused = true)]
 async fn a_new_certificate_is_for_new_connections() {
     let (old, new) = (authority(), authority());
-    let files = Files::new(&pair(&old), &old.pem());
-    let (served, source) = TlsServed::new(&files.load());
+    let (files, served, source) = served(&old);
     with_tls(Some(source), ServerLimits::default(), |addr, core, _| async move {
         let trusts_old = Client::new(&old.pem(), None, &[b"http/1.1"]);
         let trusts_new = Client::new(&new.pem(), None, &[b"http/1.1"]);
