@@ -7,7 +7,8 @@
 mod security;
 
 pub use security::{
-    LIMITS, LOGIN_ENDS, Limit, LoginEnd, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion, VIOLATIONS, Violation,
+    LIMITS, LOGIN_ENDS, Limit, LoginEnd, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion,
+    VIOLATIONS, Violation,
 };
 
 use crate::admit::{REFUSED, Refused};
