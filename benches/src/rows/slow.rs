@@ -10,7 +10,16 @@ use crate::server::Server;
 use no_loadtest::Plan;
 use no_loadtest::plan::{Pace, Tasks};
 use serde_json::json;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What attacks (https://github.com/shekyan/slowhttptest).
+const PROGRAM: &str = "slowhttptest";
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the others ask for, a second.
 const RATE: f64 = 1_000.0;
@@ -24,31 +33,61 @@ const ATTACKS: [(&str, &str, &[&str]); 3] = [
     ("readers", "/metrics", &["-X", "-w", "1", "-y", "16", "-n", "2", "-z", "16", "-k", "3"]),
 ];
 
-/// An attack under way; ended when dropped.
-struct Attack(Child);
-
-impl Drop for Attack {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// An attack under way; ended when dropped. It begins again whenever nO has cut all of its
+/// connections.
+struct Attack {
+    is_over: Arc<AtomicBool>,
+    attacker: Option<JoinHandle<Result<()>>>,
 }
 
 impl Attack {
-    /// `None` where there is no such program.
-    fn begin(url: &str, options: &[&str]) -> Result<Option<Attack>> {
-        let child = Command::new("slowhttptest")
-            .args(SLOW)
-            .args(options)
-            .args(["-l", "600", "-u", url])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        match child {
-            Ok(child) => Ok(Some(Attack(child))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::system("slowhttptest")(error)),
+    fn begin(url: &str, options: &'static [&'static str]) -> Attack {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (url, over) = (url.to_owned(), Arc::clone(&is_over));
+        let attacker = std::thread::spawn(move || {
+            while !over.load(Ordering::Acquire) {
+                attack(&url, options, &over)?;
+            }
+            Ok(())
+        });
+        Attack { is_over, attacker: Some(attacker) }
+    }
+
+    /// Ends it; an error when it was none.
+    fn end(mut self) -> Result<()> {
+        self.is_over.store(true, Ordering::Release);
+        let ended = self.attacker.take().map(JoinHandle::join);
+        ended.map_or(Ok(()), |ended| ended.unwrap_or_else(|why| std::panic::resume_unwind(why)))
+    }
+}
+
+impl Drop for Attack {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// Runs the program once, to its end or ours.
+fn attack(url: &str, options: &[&str], is_over: &AtomicBool) -> Result<()> {
+    let mut child = Command::new(PROGRAM)
+        .args(SLOW)
+        .args(options)
+        .args(["-l", "600", "-u", url])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(Error::system(PROGRAM))?;
+    loop {
+        match child.try_wait().map_err(Error::system(PROGRAM))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(Error::Failed(format!("{PROGRAM} failed: {status}"))),
+            None if is_over.load(Ordering::Acquire) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Ok(());
+            }
+            None => std::thread::sleep(LOOK_EVERY),
         }
     }
 }
@@ -62,16 +101,9 @@ pub(super) fn slow(bench: &mut Bench) -> Result<Vec<Figure>> {
     let before = bench.run(&plan)?.latency.accepted.p99_ms;
     let (mut worst, mut turns) = (0.0_f64, Vec::new());
     for (name, path, options) in ATTACKS {
-        let attack = Attack::begin(&format!("{}{path}", server.url()), options)?;
-        let Some(mut attack) = attack else {
-            eprintln!("slowhttptest is not there, so slow clients are not measured");
-            return Ok(Vec::new());
-        };
+        let attack = Attack::begin(&format!("{}{path}", server.url()), options);
         let report = bench.run(&plan)?;
-        let has_ended = attack.0.try_wait().map_err(Error::system("slowhttptest"))?;
-        if let Some(status) = has_ended {
-            return Err(Error::Failed(format!("slow {name}: it ended early, {status}")));
-        }
+        attack.end()?;
         let lost = report.requests.errors + report.requests.refused();
         if 0 < lost {
             return Err(Error::Failed(format!("slow {name}: the others lost {lost} requests")));
