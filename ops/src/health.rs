@@ -8,12 +8,15 @@ use crate::audit;
 use crate::tls::TlsHealth;
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
+use no_engine::time::Millis;
 use no_net::audit::AuditLink;
 use no_net::oidc::Issuer;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
+use no_net::time;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What one check found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,41 +75,126 @@ pub struct Others {
     pub tls: Option<TlsHealth>,
 }
 
-/// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
-pub fn mount(router: &mut Router, vitals: &Arc<Vitals>, others: Others) {
-    let shown = Arc::clone(vitals);
-    let overall = handler(move |_| {
-        let mut checks = checks(&shown);
-        let log = others.audit.iter();
-        checks.extend(log.map(|log| Check { name: "audit", fault: audit::fault(log) }));
-        let issuer = others.issuer.iter();
+/// The checks of a node, and what each last found wrong. Shared by the net cores.
+pub struct Health {
+    vitals: Arc<Vitals>,
+    others: Others,
+    last_faults: Mutex<BTreeMap<&'static str, LastFault>>,
+}
+
+/// What a check last found wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct LastFault {
+    fault: String,
+    at: Millis,
+}
+
+/// All checks at one moment.
+pub struct Examined {
+    /// In a fixed order.
+    pub checks: Vec<Check>,
+    /// Whether all is well and work is taken.
+    pub is_well: bool,
+    /// In one word, whether work is taken or why not.
+    pub ready: &'static str,
+}
+
+impl Health {
+    /// The health of the node with these signs of life.
+    #[must_use]
+    pub fn new(vitals: Arc<Vitals>, others: Others) -> Health {
+        Health { vitals, others, last_faults: Mutex::default() }
+    }
+
+    /// The node's signs of life.
+    #[must_use]
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    /// Makes all checks.
+    #[must_use]
+    pub fn examine(&self) -> Examined {
+        let mut checks = checks(&self.vitals);
+        let Others { issuer, audit, tls } = &self.others;
+        checks.extend(audit.iter().map(|log| Check { name: "audit", fault: audit::fault(log) }));
+        let issuer = issuer.iter();
         checks.extend(issuer.map(|issuer| Check { name: "oidc", fault: issuer.fault() }));
-        let tls = others.tls.iter();
-        checks.extend(tls.map(|tls| Check { name: "tls", fault: tls.fault() }));
-        let is_well = checks.iter().all(|check| check.fault.is_none());
-        let (is_ready, why) = readiness(&shown);
-        let is_well = is_well && is_ready;
-        let named: Map<String, Value> = checks.into_iter().map(shown_check).collect();
-        let status = if is_well { "ok" } else { "failing" };
-        answer(is_well, json!({"status": status, "ready": why, "checks": named}))
+        checks.extend(tls.iter().map(|tls| Check { name: "tls", fault: tls.fault() }));
+        self.remember(&checks);
+        let (is_ready, ready) = readiness(&self.vitals);
+        let is_well = is_ready && checks.iter().all(|check| check.fault.is_none());
+        Examined { checks, is_well, ready }
+    }
+
+    fn remember(&self, checks: &[Check]) {
+        if checks.iter().all(|check| check.fault.is_none()) {
+            return;
+        }
+        let at = time::wall();
+        let mut last = self.last_faults();
+        for Check { name, fault } in checks {
+            if let Some(fault) = fault {
+                last.insert(name, LastFault { fault: fault.clone(), at });
+            }
+        }
+    }
+
+    fn last_faults(&self) -> MutexGuard<'_, BTreeMap<&'static str, LastFault>> {
+        // Each entry stands for itself.
+        self.last_faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A check for operators: how it is, and what it last found wrong.
+    #[must_use]
+    pub fn detailed(&self, check: &Check) -> Value {
+        let last = self.last_faults().get(check.name).cloned();
+        let last = last.map(|last| json!({"error": last.fault, "at": text_of(last.at)}));
+        let mut shown = shown_check(check);
+        shown["last_error"] = last.into();
+        shown
+    }
+}
+
+/// Adds `/health`, `/health/live` and `/health/ready`, open to anybody.
+pub fn mount(router: &mut Router, health: &Arc<Health>) {
+    let shown = Arc::clone(health);
+    let overall = handler(move |_| {
+        let Examined { checks, is_well, ready } = shown.examine();
+        let named: Map<String, Value> =
+            checks.iter().map(|check| (check.name.to_owned(), shown_check(check))).collect();
+        answer(is_well, json!({"status": word(is_well), "ready": ready, "checks": named}))
     });
     router.mount(Method::GET, "/health", Access::Open, overall);
     let live = handler(|_| answer(true, json!({"status": "live"})));
     router.mount(Method::GET, "/health/live", Access::Open, live);
-    let shown = Arc::clone(vitals);
+    let shown = Arc::clone(health);
     let ready = handler(move |_| {
-        let (is_ready, why) = readiness(&shown);
+        let (is_ready, why) = readiness(&shown.vitals);
         answer(is_ready, json!({"status": why}))
     });
     router.mount(Method::GET, "/health/ready", Access::Open, ready);
 }
 
-fn shown_check(check: Check) -> (String, Value) {
-    let shown = match check.fault {
+/// In one word how it is.
+#[must_use]
+pub fn word(is_well: bool) -> &'static str {
+    if is_well { "ok" } else { "failing" }
+}
+
+/// An instant as the API writes it.
+#[must_use]
+pub fn text_of(at: Millis) -> String {
+    let mut quoted = Vec::with_capacity(26);
+    time::push_time(&mut quoted, at);
+    String::from_utf8_lossy(&quoted).trim_matches('"').to_owned()
+}
+
+fn shown_check(check: &Check) -> Value {
+    match &check.fault {
         None => json!({"status": "ok"}),
         Some(fault) => json!({"status": "failing", "error": fault}),
-    };
-    (check.name.to_owned(), shown)
+    }
 }
 
 fn answer(is_well: bool, body: Value) -> std::future::Ready<no_net::route::Outcome> {
@@ -141,6 +229,31 @@ mod tests {
         vitals.enter(Stage::Draining);
         vitals.enter(Stage::Ready);
         assert_eq!(readiness(&vitals), (false, "draining"), "a stage never goes back");
+    }
+
+    #[test]
+    fn what_was_wrong_is_remembered() {
+        let pulse = Arc::new(Pulse::default());
+        let bounds = Bounds { disk_reserve_bytes: 0, memory_max_bytes: u64::MAX };
+        let place = std::path::Path::new("/");
+        let vitals = Vitals::new(vec![Arc::clone(&pulse)], SystemClock::start(), place, bounds);
+        vitals.enter(Stage::Ready);
+        let health = Health::new(Arc::new(vitals), Others::default());
+        let journal = |health: &Health| {
+            let checks = health.examine().checks;
+            health.detailed(checks.iter().find(|check| check.name == "journal").expect("is made"))
+        };
+        assert_eq!(journal(&health), json!({"status": "ok", "last_error": null}));
+        let mut reading = pulse.read();
+        reading.is_full = true;
+        pulse.write(reading);
+        assert_eq!(journal(&health)["status"], "failing");
+        reading.is_full = false;
+        pulse.write(reading);
+        let after = journal(&health);
+        assert_eq!(after["status"], "ok");
+        assert_eq!(after["last_error"]["error"], "the journal of shard 0 finds no room");
+        assert!(after["last_error"]["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{after}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
 //! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log.
 
+pub mod admin;
 pub mod audit;
 pub mod boot;
 pub mod cli;

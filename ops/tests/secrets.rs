@@ -202,7 +202,15 @@ fn provoke(node: &Node, bearer: &str) {
     let login = "/auth/login?return_to=/console/";
     unseen("a login", &node.with_token(None).get(login).text);
     unseen("a callback", &node.with_token(None).get("/auth/callback?code=1&state=2").text);
-    for path in ["/metrics", "/health", "/v1/agents", "/v1/agents/a", "/openapi.json"] {
+    for path in [
+        "/metrics",
+        "/health",
+        "/health/detailed",
+        "/admin/status",
+        "/v1/agents",
+        "/v1/agents/a",
+        "/openapi.json",
+    ] {
         unseen(path, &node.get(path).text);
     }
 }

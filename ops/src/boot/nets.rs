@@ -4,11 +4,11 @@
 use super::links::NetEnds;
 use super::outside::Outside;
 use super::shards::{pin, spawn};
+use crate::admin::{self, About};
 use crate::error::{Error, Result};
+use crate::health::{self, Health};
 use crate::metrics::AuthTally;
-use crate::tls::TlsHealth;
-use crate::vitals::Vitals;
-use crate::{demo, health, monitor};
+use crate::{demo, monitor};
 use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
@@ -52,7 +52,8 @@ pub(super) struct Plan {
     pub(super) roles: Arc<Roles>,
     pub(super) issuer: Option<Arc<Issuer>>,
     pub(super) browsers: Option<Arc<Browsers>>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) health: Arc<Health>,
+    pub(super) about: About,
     pub(super) stats: Vec<Arc<HttpStats>>,
     pub(super) ordered: NetOrdered,
     pub(super) reader_bell: Bell,
@@ -62,7 +63,6 @@ pub(super) struct Plan {
     pub(super) limits: Arc<Limits>,
     pub(super) audit: Option<AuditLink>,
     pub(super) tls: Option<TlsSource>,
-    pub(super) tls_health: Option<TlsHealth>,
     pub(super) needs_certificates: bool,
     pub(super) store: StoreWatch,
     pub(super) is_prometheus_on: bool,
@@ -102,7 +102,7 @@ impl Plan {
 
     fn shown(&self) -> monitor::Shown {
         monitor::Shown {
-            vitals: Arc::clone(&self.vitals),
+            vitals: Arc::clone(self.health.vitals()),
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),
@@ -223,8 +223,8 @@ fn mount(plan: &Plan, router: &mut Router) {
     if plan.needs_certificates {
         router.need_certificate("/v1/worker/");
     }
-    let (issuer, audit, tls) = (plan.issuer.clone(), plan.audit.clone(), plan.tls_health.clone());
-    health::mount(router, &plan.vitals, health::Others { issuer, audit, tls });
+    health::mount(router, &plan.health);
+    admin::mount(router, &plan.health, plan.about.clone());
     if plan.is_prometheus_on {
         monitor::mount(router, plan.shown());
     }

@@ -3,11 +3,13 @@
 use super::guards::Guards;
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
+use crate::admin::About;
 use crate::config::oauth::OAuth;
 use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
 use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
+use crate::health::{self, Health};
 use crate::vitals::{Stage, Vitals};
 use no_auth::{KeySet, LocalKey, Secret};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
@@ -88,6 +90,13 @@ impl Node {
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
         let scheme = if guards.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", super::listen::address(&listeners)?);
+        let (audit, tls) = (guards.audit.clone(), guards.tls_health.clone());
+        let others = health::Others { issuer: issuer.clone(), audit, tls };
+        let about = About {
+            started_at: clock.now().wall,
+            partitions: engine.partitions,
+            config: Arc::clone(&config.shown),
+        };
         let plan = nets::Plan {
             registry,
             out,
@@ -95,7 +104,8 @@ impl Node {
             roles: Arc::clone(&config.roles),
             issuer,
             browsers,
-            vitals: Arc::clone(&vitals),
+            health: Arc::new(Health::new(Arc::clone(&vitals), others)),
+            about,
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,
             reader_bell: reader_bell.clone(),
@@ -105,7 +115,6 @@ impl Node {
             limits: Arc::clone(&guards.limits),
             audit: guards.audit.clone(),
             tls: guards.tls.clone(),
-            tls_health: guards.tls_health.clone(),
             needs_certificates: config.service.needs_certificates(),
             store: store.watch(),
             is_prometheus_on: config.monitoring.is_prometheus_on,

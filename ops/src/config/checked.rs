@@ -153,6 +153,8 @@ pub struct Config {
     pub models: BTreeMap<String, Value>,
     /// Agents by name.
     pub agents: BTreeMap<String, Arc<Agent>>,
+    /// All of it as `no config show --json` has it, to be shown to operators.
+    pub shown: Arc<Value>,
 }
 
 /// Raises what was said to what is accepted.
@@ -160,7 +162,9 @@ pub struct Config {
 /// # Errors
 /// All faults that were found, in the order of reading.
 pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
+    let shown = Arc::new(super::show::json(&raw));
     let config = Config {
+        shown,
         service: service(&mut raw),
         engine: engine(&raw, cores),
         security: security(&mut raw),

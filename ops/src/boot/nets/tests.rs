@@ -3,7 +3,7 @@
 use super::super::links::{self, Door};
 use super::*;
 use crate::cores::SystemClock;
-use crate::vitals::Bounds;
+use crate::vitals::{Bounds, Vitals};
 use expect_test::expect;
 use no_net::NetOrders;
 use no_net::route::Access;
@@ -22,7 +22,12 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
         roles: Arc::default(),
         issuer: None,
         browsers: None,
-        vitals: Arc::new(vitals),
+        health: Arc::new(Health::new(Arc::new(vitals), health::Others::default())),
+        about: About {
+            started_at: no_engine::time::Millis(0),
+            partitions: 64,
+            config: Arc::default(),
+        },
         stats: vec![Arc::default()],
         ordered: NetOrders::new().1,
         reader_bell: Door::new().expect("an eventfd").bell,
@@ -32,7 +37,6 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
         limits: Arc::default(),
         audit: None,
         tls: None,
-        tls_health: None,
         needs_certificates: false,
         store: store.watch(),
         is_prometheus_on: true,
@@ -111,6 +115,10 @@ fn every_route_is_open_or_needs_what_is_written_here() {
         GET /health open
         GET /health/live open
         GET /health/ready open
+        GET /health/detailed ops:read
+        GET /admin/health/checks ops:read
+        POST /admin/health/check/{name} ops:read
+        GET /admin/status ops:read
         GET /metrics open
         GET /demo/tides open
     "#]]

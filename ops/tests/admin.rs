@@ -1,0 +1,50 @@
+//! What operators ask a node about itself.
+
+mod e2e;
+
+use e2e::Home;
+use serde_json::{Value, json};
+
+#[test]
+fn health_in_detail_and_the_status_are_for_those_who_may_read_them() {
+    let home = Home::new(json!({"agents": {"render": {"kind": "worker"}}}));
+    let node = home.start();
+    node.submit(&json!({"agent": "render", "input": 1}));
+    for path in ["/health/detailed", "/admin/health/checks", "/admin/status"] {
+        node.with_token(None).get(path).problem(401, "unauthenticated");
+        let worker = node.with_token(Some(&home.token(&["--role", "worker"])));
+        worker.get(path).problem(403, "forbidden");
+        node.get(&format!("{path}?x=1")).problem(422, "invalid");
+    }
+    let viewer = node.with_token(Some(&home.token(&["--role", "viewer"])));
+
+    let health = viewer.get("/health/detailed").ok(200);
+    assert_eq!((&health["status"], &health["ready"]), (&json!("ok"), &json!("ready")));
+    for name in ["shards", "journal", "disk", "memory", "audit"] {
+        assert_eq!(health["checks"][name], json!({"status": "ok", "last_error": null}), "{health}");
+    }
+    let ratio = |value: &Value| value.as_f64().is_some_and(|ratio| (0.0..=1.0).contains(&ratio));
+    for name in ["cpu_ratio", "memory_ratio", "disk_ratio"] {
+        assert!(ratio(&health["resources"][name]), "{name}: {health}");
+    }
+    assert!(health["resources"]["resident_bytes"].as_u64().is_some_and(|bytes| 1 << 20 < bytes));
+
+    let checks = viewer.get("/admin/health/checks").ok(200);
+    let names = checks["checks"].as_array().expect("a list").iter().map(|check| &check["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["shards", "journal", "disk", "memory", "audit"]);
+    let check = viewer.post("/admin/health/check/journal", &Value::Null).ok(200);
+    assert_eq!(check, json!({"name": "journal", "status": "ok", "last_error": null}));
+    let unknown = viewer.post("/admin/health/check/x", &Value::Null).problem(404, "not_found");
+    assert!(unknown["detail"].as_str().is_some_and(|text| text.contains("shards, journal")));
+
+    let status = viewer.get("/admin/status").ok(200);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&status["stage"], &status["partitions"]), (&json!("ready"), &json!(64)));
+    let figures = &status["shards"][0]["figures"];
+    assert!(figures["slots"].as_u64().is_some_and(|slots| 0 < slots), "{status}");
+    let count = |shard: &Value| shard["figures"]["tasks"]["queued"].as_u64().unwrap_or_default();
+    let shards = status["shards"].as_array().expect("a list");
+    assert_eq!(shards.iter().map(count).sum::<u64>(), 1, "{status}");
+    assert_eq!(status["config"]["agents"]["render"]["kind"], "worker");
+    node.stop();
+}
