@@ -1,5 +1,6 @@
 //! What operators ask a node about itself: each check with what it last found wrong, the resources
-//! that are used, and how the shards are. Needs `ops:read`.
+//! that are used, and how the shards are; and the order to stop. Needs `ops:read`, the last
+//! `admin:shutdown`.
 //!
 //! Checks and resources are read, never waited for. The status alone asks the shards for figures;
 //! one that is too busy to give them in time is shown without.
@@ -41,8 +42,8 @@ struct Admin {
     process: RefCell<ProcessReader>,
 }
 
-/// Adds `/health/detailed`, `/admin/health/checks`, `/admin/health/check/{name}` and
-/// `/admin/status`.
+/// Adds `/health/detailed`, `/admin/health/checks`, `/admin/health/check/{name}`, `/admin/status`
+/// and `/admin/shutdown`.
 pub fn mount(router: &mut Router, health: &Arc<Health>, about: About) {
     let mut process = ProcessReader::new(health.vitals().data_dir());
     // Shares of time are taken from the reading before.
@@ -66,6 +67,17 @@ pub fn mount(router: &mut Router, health: &Arc<Health>, about: About) {
         std::future::ready(request.no_query().and_then(|()| shown.check(request.param())))
     });
     router.mount(Method::POST, "/admin/health/check/{name}", access(), check);
+    let vitals = Arc::clone(admin.health.vitals());
+    let shutdown = handler(move |request: Request| {
+        std::future::ready(request.no_query().map(|()| {
+            vitals.ask_to_stop();
+            // Before the watch has heard of it, so that whoever asked sees it at once.
+            vitals.enter(Stage::Draining);
+            json(StatusCode::ACCEPTED, br#"{"status":"draining"}"#.to_vec())
+        }))
+    });
+    let controls = Access::Controls(Permission::AdminShutdown, "node.shutdown");
+    router.mount(Method::POST, "/admin/shutdown", controls, shutdown);
     let status = handler(move |request: Request| {
         let admin = Rc::clone(&admin);
         async move {

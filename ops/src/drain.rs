@@ -45,6 +45,8 @@ pub struct Parts {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reason {
     Signal,
+    /// `POST /admin/shutdown`.
+    Request,
     Halted(u16),
     NetCoreGone,
 }
@@ -114,6 +116,7 @@ async fn watch(parts: &mut Parts, signals: &mut Signals) -> Reason {
     loop {
         tokio::select! {
             () = signals.any() => return Reason::Signal,
+            () = parts.vitals.stop_asked() => return Reason::Request,
             _ = tick.tick() => {}
         }
         parts.guards.look();

@@ -8,6 +8,7 @@ use no_engine::shard::pulse::Reading;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use tokio::sync::Notify;
 
 /// A shard without a sign of life for this long is taken for stuck, in ms.
 const BEAT_AGE_MS_MAX: u64 = 5_000;
@@ -48,6 +49,7 @@ pub struct Vitals {
     stage: AtomicU8,
     is_disk_low: AtomicBool,
     is_memory_full: AtomicBool,
+    stop_asked: Notify,
     data_dir: PathBuf,
     bounds: Bounds,
 }
@@ -76,6 +78,7 @@ impl Vitals {
             stage: AtomicU8::new(Stage::Starting as u8),
             is_disk_low: AtomicBool::new(false),
             is_memory_full: AtomicBool::new(false),
+            stop_asked: Notify::new(),
             data_dir: data_dir.to_owned(),
             bounds,
         }
@@ -94,6 +97,16 @@ impl Vitals {
     /// Moves on; never back.
     pub fn enter(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Asks the node to drain and stop. Asked again it changes nothing.
+    pub fn ask_to_stop(&self) {
+        self.stop_asked.notify_one();
+    }
+
+    /// Ready once the node was asked to stop; for the one who watches over it.
+    pub async fn stop_asked(&self) {
+        self.stop_asked.notified().await;
     }
 
     /// Each shard, in order.

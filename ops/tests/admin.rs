@@ -2,7 +2,7 @@
 
 mod e2e;
 
-use e2e::Home;
+use e2e::{Act, Home, Server};
 use serde_json::{Value, json};
 
 #[test]
@@ -46,5 +46,37 @@ fn health_in_detail_and_the_status_are_for_those_who_may_read_them() {
     let shards = status["shards"].as_array().expect("a list");
     assert_eq!(shards.iter().map(count).sum::<u64>(), 1, "{status}");
     assert_eq!(status["config"]["agents"]["render"]["kind"], "worker");
+    node.stop();
+}
+
+#[test]
+fn who_may_can_have_a_node_drain_and_stop() {
+    let server = Server::start(|_, _| Act::Hold(json!("late")));
+    let home = Home::new(json!({
+        "security": {"outbound": {"allow": [server.address()]}},
+        "agents": {"slow": {"kind": "http", "url": server.url("/")}},
+    }));
+    let mut node = home.start();
+    let id = node.submit(&json!({"agent": "slow", "input": 1}));
+    server.wait_for(1);
+    let operator = node.with_token(Some(&home.token(&["--role", "operator"])));
+    operator.post("/admin/shutdown", &Value::Null).problem(403, "forbidden");
+    node.get("/health/ready").ok(200);
+
+    let asked = node.post("/admin/shutdown", &Value::Null).ok(202);
+    assert_eq!(asked, json!({"status": "draining"}));
+    assert_eq!(node.get("/health/ready").ok(503)["status"], "draining");
+    server.release(1);
+    assert_eq!(node.exited().code(), Some(0));
+    let log = node.log().text();
+    assert!(log.contains("\"reason\":\"Request\""), "{log}");
+    let audit = std::fs::read_dir(home.data().join("audit")).expect("a folder");
+    let lines: String = audit
+        .map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("text"))
+        .collect();
+    assert!(lines.contains("node.shutdown"), "{lines}");
+
+    let node = home.start();
+    assert_eq!(node.succeeded(&id)["output"], "late", "what ran could finish");
     node.stop();
 }

@@ -118,6 +118,7 @@ fn every_route_is_open_or_needs_what_is_written_here() {
         GET /health/detailed ops:read
         GET /admin/health/checks ops:read
         POST /admin/health/check/{name} ops:read
+        POST /admin/shutdown admin:shutdown node.shutdown
         GET /admin/status ops:read
         GET /metrics open
         GET /demo/tides open
