@@ -7,6 +7,7 @@
 
 use crate::health::{Check, Examined, Health, text_of, word};
 use crate::process::ProcessReader;
+use crate::shutdown::{self, Handler};
 use crate::vitals::Stage;
 use hyper::{Method, StatusCode};
 use no_auth::Permission;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a node says of itself beside its health.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct About {
     pub started_at: Millis,
     /// Partitions of its store.
     pub partitions: u16,
+    /// How long running steps may take to finish when the node stops.
+    pub drain_timeout: Duration,
     /// The configuration in force, secrets taken out.
     pub config: Arc<Value>,
 }
@@ -42,8 +46,8 @@ struct Admin {
     process: RefCell<ProcessReader>,
 }
 
-/// Adds `/health/detailed`, `/admin/health/checks`, `/admin/health/check/{name}`, `/admin/status`
-/// and `/admin/shutdown`.
+/// Adds `/health/detailed`, `/admin/health/checks`, `/admin/health/check/{name}`, `/admin/status`,
+/// `/admin/shutdown` and `/admin/shutdown/handlers`.
 pub fn mount(router: &mut Router, health: &Arc<Health>, about: About) {
     let mut process = ProcessReader::new(health.vitals().data_dir());
     // Shares of time are taken from the reading before.
@@ -76,6 +80,11 @@ pub fn mount(router: &mut Router, health: &Arc<Health>, about: About) {
             json(StatusCode::ACCEPTED, br#"{"status":"draining"}"#.to_vec())
         }))
     });
+    let all = shutdown::handlers(admin.about.drain_timeout);
+    let listed = handler(move |request: Request| {
+        std::future::ready(request.no_query().map(|()| shown_handlers(&all)))
+    });
+    router.mount(Method::GET, "/admin/shutdown/handlers", access(), listed);
     let controls = Access::Controls(Permission::AdminShutdown, "node.shutdown");
     router.mount(Method::POST, "/admin/shutdown", controls, shutdown);
     let status = handler(move |request: Request| {
@@ -158,7 +167,7 @@ impl Admin {
                 })
             })
             .collect();
-        let About { started_at, partitions, config } = &self.about;
+        let About { started_at, partitions, config, .. } = &self.about;
         let stage = match vitals.stage() {
             Stage::Starting => "starting",
             Stage::Ready => "ready",
@@ -177,6 +186,20 @@ impl Admin {
         });
         Ok(json(StatusCode::OK, body.to_string().into_bytes()))
     }
+}
+
+/// The handlers of a stop, in their order.
+fn shown_handlers(all: &[Handler]) -> no_net::route::Response {
+    let shown = |(place, handler): (usize, &Handler)| {
+        json!({
+            "name": handler.name,
+            "order": place + 1,
+            "timeout_ms": u64::try_from(handler.timeout.as_millis()).unwrap_or(u64::MAX),
+            "about": handler.about,
+        })
+    };
+    let all: Vec<Value> = all.iter().enumerate().map(shown).collect();
+    json(StatusCode::OK, json!({"handlers": all}).to_string().into_bytes())
 }
 
 /// A shard's figures: its slots, and its tasks by state.

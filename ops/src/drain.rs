@@ -2,7 +2,8 @@
 //! stop the parts in the reverse of the order in which they were started.
 
 use crate::boot::{Guards, NetThread, ReaderThread, ShardThreads};
-use crate::error::{EXIT_DONE, Error, Result};
+use crate::error::{EXIT_DONE, EXIT_FAILED, Error, Result};
+use crate::shutdown::{self, Handler, Overseer};
 use crate::vitals::{Stage, Vitals};
 use no_engine::command::Intake;
 use no_net::NetOrders;
@@ -166,9 +167,16 @@ async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
     }
 }
 
-/// Ends the threads in reverse: net cores, shards and their journals, reader, checkpoints, store.
+/// Ends the threads in reverse, each part within its time: see [`crate::shutdown`].
 fn stop(parts: Parts, reason: Reason) -> Result<()> {
+    let overseer = Overseer::start(|late: Handler| {
+        let timeout_s = late.timeout.as_secs();
+        let so = "ended by force; what was acknowledged is on the disk";
+        tracing::error!(target: "shutdown", handler = late.name, timeout_s, so, "took too long");
+        std::process::exit(i32::from(EXIT_FAILED));
+    });
     parts.orders.set_phase(Phase::Stopping);
+    overseer.begin(shutdown::NET_CORES);
     let mut ended = Ok(());
     for net in parts.nets {
         let of_net = net.join();
@@ -176,16 +184,21 @@ fn stop(parts: Parts, reason: Reason) -> Result<()> {
             ended = of_net;
         }
     }
+    overseer.begin(shutdown::SHARDS);
     let mut halted = None;
     for (number, shard) in parts.shards.into_iter().enumerate() {
         if let Ended::Failed(_) = shard.join() {
             halted = Some(number as u16);
         }
     }
+    overseer.begin(shutdown::GUARDS);
     parts.guards.stop();
+    overseer.begin(shutdown::READER);
     parts.reader.stop();
+    overseer.begin(shutdown::STORE);
     drop(parts.checkpoints);
     drop(parts.store);
+    drop(overseer);
     if let Reason::Halted(shard) = reason {
         halted = Some(shard);
     }

@@ -21,6 +21,7 @@ pub mod health;
 pub mod metrics;
 pub mod monitor;
 pub mod process;
+pub mod shutdown;
 pub mod sse;
 pub mod tls;
 pub mod trace;

@@ -61,6 +61,15 @@ fn who_may_can_have_a_node_drain_and_stop() {
     server.wait_for(1);
     let operator = node.with_token(Some(&home.token(&["--role", "operator"])));
     operator.post("/admin/shutdown", &Value::Null).problem(403, "forbidden");
+    let listed = operator.get("/admin/shutdown/handlers").ok(200);
+    let listed = listed["handlers"].as_array().expect("a list").clone();
+    let names = listed.iter().map(|handler| handler["name"].as_str().expect("a name"));
+    let expected = ["drain", "net_cores", "shards", "guards", "reader", "store"];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+    for (place, handler) in listed.iter().enumerate() {
+        assert_eq!(handler["order"], place + 1);
+        assert!(handler["timeout_ms"].as_u64().is_some_and(|ms| 0 < ms), "{handler}");
+    }
     node.get("/health/ready").ok(200);
 
     let asked = node.post("/admin/shutdown", &Value::Null).ok(202);

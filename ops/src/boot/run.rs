@@ -92,11 +92,6 @@ impl Node {
         let url = format!("{scheme}://{}", super::listen::address(&listeners)?);
         let (audit, tls) = (guards.audit.clone(), guards.tls_health.clone());
         let others = health::Others { issuer: issuer.clone(), audit, tls };
-        let about = About {
-            started_at: clock.now().wall,
-            partitions: engine.partitions,
-            config: Arc::clone(&config.shown),
-        };
         let plan = nets::Plan {
             registry,
             out,
@@ -105,7 +100,7 @@ impl Node {
             issuer,
             browsers,
             health: Arc::new(Health::new(Arc::clone(&vitals), others)),
-            about,
+            about: about(config, &clock),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,
             reader_bell: reader_bell.clone(),
@@ -201,6 +196,16 @@ fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
         }
     }
     Ok(Arc::new(Registry::new(models, rows)))
+}
+
+/// What the node says of itself.
+fn about(config: &Config, clock: &SystemClock) -> About {
+    About {
+        started_at: clock.now().wall,
+        partitions: config.engine.partitions,
+        drain_timeout: config.service.drain_timeout,
+        config: Arc::clone(&config.shown),
+    }
 }
 
 /// A seed that differs at each start: only ids and jitter come of it, no secret.

@@ -26,6 +26,7 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
         about: About {
             started_at: no_engine::time::Millis(0),
             partitions: 64,
+            drain_timeout: std::time::Duration::from_secs(1),
             config: Arc::default(),
         },
         stats: vec![Arc::default()],
@@ -118,6 +119,7 @@ fn every_route_is_open_or_needs_what_is_written_here() {
         GET /health/detailed ops:read
         GET /admin/health/checks ops:read
         POST /admin/health/check/{name} ops:read
+        GET /admin/shutdown/handlers ops:read
         POST /admin/shutdown admin:shutdown node.shutdown
         GET /admin/status ops:read
         GET /metrics open
