@@ -86,6 +86,12 @@ impl AddressKey {
             IpAddr::V6(ip) => AddressKey(ip.to_bits() >> 64 << 64),
         }
     }
+
+    /// As bytes that are the same on all nodes.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 /// What is known of one key.
