@@ -5,9 +5,9 @@
 //! issued, what others gave us). Map: `principal` is who asks, `role` and `roles` what they may,
 //! `jwt` nO's own token in its wire form, `issued` those of an OIDC issuer and `jwks` its keys,
 //! `login`, `session` and `cookie` a browser's way in, `shared` how nodes hand those on, `verifier`
-//! turns a proof into a principal and remembers it, `local` makes and keeps the key that signs, `secret` is what others gave us
-//! and nobody may see, `ledger` knows what was issued and revoked, `limit` how often one may ask,
-//! `audit` how a decision is kept.
+//! turns a proof into a principal and remembers it, `local` makes and keeps the key that signs,
+//! `secret` is what others gave us and nobody may see, `ledger` knows what was issued and revoked,
+//! `limit` how often one may ask, `audit` how a decision is kept.
 
 pub mod audit;
 pub mod cookie;

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// Keys that one limiter counts, at most.
 pub const KEYS_MAX: usize = 100_000;
-/// Keys that took since they were last told, at most: what is above is not told until there is room.
+/// Keys that took since they were last told, at most: those above wait until there is room.
 pub const TAKEN_MAX: usize = 16_384;
 /// Parts of a book, each with a lock of its own.
 const PARTS: usize = 16;
@@ -191,8 +191,8 @@ impl<K: Hash + Eq + Clone> Book<K> {
         all
     }
 
-    /// Has a key's bucket be whole no sooner than `whole_at`, and `each` later for each that it took
-    /// and was not told yet.
+    /// Has a key's bucket be whole no sooner than `whole_at`, and `each` later for each that it
+    /// took and was not told yet.
     fn learn(&self, key: &K, whole_at: u64, each: u64) {
         let mut part = self.part(key);
         let has_room = part.counts.len() < self.0.part_len_max;
@@ -350,8 +350,8 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
         self.book.taken(max)
     }
 
-    /// Learns what all nodes together make of a key that was given by [`Limiter::taken`]: its bucket
-    /// is whole again in so long. It never is sooner than by what this node knows itself, nor more
+    /// Learns what all nodes together make of a key that was given by [`Limiter::taken`]: its
+    /// bucket is whole again in so long. It never is sooner than by what this node knows itself, nor more
     /// than [`AHEAD_WINDOWS_MAX`] times as late as that of a key which has just spent all.
     pub fn learn(&self, key: &K, whole_in: Duration) {
         let each = self.each();

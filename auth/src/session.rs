@@ -14,7 +14,7 @@
 //!
 //! | the session | goes on |
 //! | --- | --- |
-//! | was known to all | for [`UNCONFIRMED_S_MAX`] after they last said so: it may have been ended elsewhere |
+//! | was known to all | for [`UNCONFIRMED_S_MAX`] after they said so: it may have ended elsewhere |
 //! | was never told to others | as on a node by itself: nobody else can have ended it |
 //! | is not known here | not: there is nothing to go by |
 

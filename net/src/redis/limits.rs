@@ -1,9 +1,9 @@
 //! Rate limits that all nodes keep together, off the path of any request.
 //!
-//! Each node limits by its own numbers, as one by itself does. Every [`EVERY`] it adds what its keys
-//! took since to the number in Redis that all nodes have in common (the generic cell rate
-//! algorithm's theoretical arrival time, by Redis' clock, so that the nodes' clocks do not matter),
-//! and learns from the answer when the key's bucket is whole again for all of them. One script does
+//! Each node limits by its own numbers, as one by itself does. Every [`EVERY`] it adds what its
+//! keys took since to the number in Redis that all nodes have in common (the generic cell rate
+//! algorithm's theoretical arrival time, by Redis' clock, so that the nodes' do not matter), and
+//! learns from the answer when the key's bucket is whole again for all of them. One script does
 //! it for up to [`KEYS_OF_ONE`] keys.
 //!
 //! What they let through together, for one key with a rate and a burst, N nodes, and the time t
@@ -11,8 +11,8 @@
 //!
 //! * over any time T at most `N × (burst + rate × t) + rate × T`: a node that has heard of nobody
 //!   has a whole bucket of its own, once;
-//! * in the long run `rate × T`, as what was let through too much stands in the common number: all
-//!   nodes wait until it is paid off, up to 16 bursts;
+//! * in the long run `rate × T`, as what was let through too much stands in the common number:
+//!   all nodes wait until it is paid off, up to 16 bursts;
 //! * while Redis is away each node by itself, so up to N times the limit. What was taken then is not
 //!   told afterwards.
 //!

@@ -15,7 +15,8 @@
 //! Only [`Redis::keep`] connects and probes, so no request ever waits for a Redis that is known to
 //! be away, and none is the one that finds out whether it is back. What is asked waits for
 //! [`RedisConfig::timeout`] at most; at most [`ASKING_MAX`] are asked at once. An error that Redis
-//! answers with counts as an answer: it is there. Bodies are bounded by the scripts that fetch them.
+//! answers with counts as an answer: it is there. Values are bounded by the scripts that fetch
+//! them.
 //!
 //! Built here and not in `storage`, as whoever asks is a task on a net core's runtime; shards never
 //! do. A second layer of a cache asks like the rest, with a [`Purpose`] of its own.
@@ -25,8 +26,8 @@ pub mod sessions;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError,
 };
 use no_auth::Secret;
 use no_engine::rng::Rng;
@@ -47,7 +48,7 @@ const PAUSE_MS: u64 = 250;
 /// The longest pause, in ms.
 const PAUSE_MS_MAX: u64 = 5_000;
 /// A connection is probed this often, in ms, so that a silent end is seen before it is needed.
-const PROBE_MS: u64 = 5_000;
+const PROBE_MS: u64 = 1_000;
 /// Longest text about a fault, in characters.
 const FAULT_CHARS_MAX: usize = 200;
 
@@ -401,6 +402,12 @@ impl Redis {
 
     /// An error in words fit for logs and the health check.
     fn words(&self, error: &RedisError) -> String {
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return "it does not take our password: see NO_REDIS_PASSWORD".to_owned();
+        }
+        if error.code() == Some("NOAUTH") {
+            return "it wants a password: set NO_REDIS_PASSWORD".to_owned();
+        }
         let text = error.to_string();
         let text = match &self.config.password {
             Some(password) => password.redact(&text),

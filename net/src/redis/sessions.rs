@@ -3,7 +3,7 @@
 //!
 //! | key | value | lives |
 //! | --- | --- | --- |
-//! | `session:<hash of the cookie>` | the sealed session | until it was idle too long; its end is inside |
+//! | `session:<hash of the cookie>` | the sealed session | until idle too long; its end is inside |
 //! | the same | nothing | a session that was ended, until it would have ended anyway |
 //! | `login:<hash of the state>` | the sealed login | until it is answered, 10 minutes at most |
 //!

@@ -165,8 +165,8 @@ pub const KEYS: &[Key] = &[
         Text,
         "",
         &["NO_REDIS_HOST"],
-        "Redis that nodes share sessions and rate limits over: a host name, an address, or the path \
-         of a Unix socket; while it is away each node goes by itself",
+        "Redis that nodes share sessions and rate limits over: a host name, an address, or a Unix \
+         socket's path; while it is away each node goes by itself",
     ),
     works("redis.port", Whole(1, 65_535), "6379", &["NO_REDIS_PORT"], "Redis port"),
     works("redis.password", Secret, "", &["NO_REDIS_PASSWORD"], "Redis password"),
