@@ -351,8 +351,8 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
     }
 
     /// Learns what all nodes together make of a key that was given by [`Limiter::taken`]: its
-    /// bucket is whole again in so long. It never is sooner than by what this node knows itself, nor more
-    /// than [`AHEAD_WINDOWS_MAX`] times as late as that of a key which has just spent all.
+    /// bucket is whole again in so long. It never is sooner than by what this node knows itself,
+    /// nor more than [`AHEAD_WINDOWS_MAX`] times as late as that of a key which just spent all.
     pub fn learn(&self, key: &K, whole_in: Duration) {
         let each = self.each();
         let most = each.saturating_mul(u64::from(self.rate.burst.get()) * AHEAD_WINDOWS_MAX);

@@ -31,7 +31,7 @@ fn start(home: &Home) -> Node {
 /// Two nodes that share over this Redis.
 fn pair(issuer: &Issuer, redis: &Redis) -> ((Home, Node), (Home, Node)) {
     let node = || {
-        let home = home(issuer, redis, &json!({}));
+        let home = home(issuer, redis, &json!({"engine": {"netCores": 2}}));
         let node = start(&home);
         connected(&node);
         (home, node)
@@ -303,6 +303,27 @@ fn a_password_is_needed_and_never_shown() {
     let node = start("NO_REDIS_PASSWORD_FILE", path.to_str().expect("plain"));
     connected(&node);
     assert!(!node.log().text().contains("hush"));
+    node.stop();
+}
+
+#[test]
+fn tls_is_spoken_and_the_certificate_checked() {
+    let Some(mut redis) = Redis::new("") else { return };
+    let port = redis.start_with_tls();
+    let config = json!({"redis": {"host": "127.0.0.1", "port": port, "tls": true}});
+    let home = Home::new(config);
+    let mut command = home.serve();
+    command.env("SSL_CERT_FILE", redis.certificate());
+    let node = Node::start(command, home.data());
+    connected(&node);
+    node.stop();
+    // Without the authority it is as if it were away.
+    let node = home.start();
+    until("its health says why", || {
+        let check = node.order("/admin/health/check/redis").ok(200);
+        check["error"].as_str().is_some_and(|why| why.contains("ertificate"))
+    });
+    away(&node);
     node.stop();
 }
 

@@ -3,6 +3,7 @@
 use crate::e2e::PATIENCE;
 use crate::e2e::pipe::Lines;
 use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -44,6 +45,38 @@ impl Redis {
 
     /// Starts it, with nothing in it.
     pub(crate) fn start(&mut self) {
+        assert!(self.run(&[]), "Redis does not come up");
+    }
+
+    /// The same with TLS on a port of this machine besides; the port.
+    pub(crate) fn start_with_tls(&mut self) -> u16 {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+        let key = self.dir.path().join("key.pem");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        std::fs::write(self.certificate(), made.cert.pem()).expect("written");
+        let certificate = self.certificate().to_str().expect("plain").to_owned();
+        let key = key.to_str().expect("plain");
+        // Redis does not take a port of the system's choice, and what was free may be taken.
+        for _ in 0..20 {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+            let port = free.expect("a port").port();
+            let files = ["--tls-cert-file", &certificate, "--tls-key-file", key];
+            let others = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
+            let at = ["--bind", "127.0.0.1", "--tls-port", &port.to_string()];
+            if self.run(&[&at[..], &files, &others].concat()) {
+                return port;
+            }
+        }
+        panic!("no port was free");
+    }
+
+    /// Its certificate, which is its authority as well.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.dir.path().join("cert.pem")
+    }
+
+    /// Whether it came up with these options.
+    fn run(&mut self, options: &[&str]) -> bool {
         assert!(self.child.is_none(), "it runs");
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"]);
@@ -51,14 +84,18 @@ impl Redis {
         if !self.password.is_empty() {
             command.args(["--requirepass", self.password]);
         }
-        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let piped = command.args(options).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = piped.spawn().expect("it runs");
         let log = Lines::read(child.stdout.take().expect("piped"));
         let ready = log.wait(Instant::now() + PATIENCE, |line| {
             line.contains("eady to accept connections").then_some(())
         });
         self.child = Some(child);
-        assert!(ready.is_some(), "Redis does not come up:\n{}", log.text());
+        if ready.is_none() {
+            eprintln!("Redis does not come up:\n{}", log.text());
+            self.kill();
+        }
+        ready.is_some()
     }
 
     /// Ends it as a power cut would.
