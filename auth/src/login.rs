@@ -132,6 +132,13 @@ impl Logins {
         self.0.get(&state.hash())
     }
 
+    /// Whether one more took the place of another: then somebody may be flooding, and what holds a
+    /// bounded number here would not elsewhere.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        LOGINS_MAX <= self.0.len()
+    }
+
     /// Notes that other nodes can find it.
     pub fn shared(&mut self, state: &Secret) {
         if let Some(login) = self.0.get_mut(&state.hash()) {
@@ -238,10 +245,12 @@ mod tests {
             *blake3::hash(&n.to_le_bytes()).as_bytes()
         };
         let first = logins.begin("/", 0, &mut random);
+        assert!(!logins.is_full());
         for _ in 0..LOGINS_MAX {
             logins.begin("/", 1, &mut random);
         }
         assert_eq!(logins.0.len(), LOGINS_MAX);
+        assert!(logins.is_full());
         let answered = logins.answer(&first.state.text(), Some(&first.browser), 1);
         assert_eq!(answered, Err(Mismatch::State), "the oldest went");
     }

@@ -210,10 +210,14 @@ impl Browsers {
         ended
     }
 
-    /// Has all nodes know a login that was begun here.
+    /// Has all nodes know a login that was begun here. In a flood of logins, which anybody can
+    /// begin, they come back to this node or not at all: each node puts a bounded number there.
     pub async fn share_login(&self, state: &Secret) {
         let Some(shared) = &self.shared else { return };
-        let login = self.logins().get(state).cloned();
+        let login = {
+            let logins = self.logins();
+            logins.get(state).filter(|_| !logins.is_full()).cloned()
+        };
         if let Some(login) = login
             && shared.put_login(state, &login).await
         {

@@ -9,12 +9,12 @@
 //! What they let through together, for one key with a rate and a burst, N nodes, and the time t
 //! from a request to its node's learning of the others (`EVERY` and one answer of Redis):
 //!
-//! * over any time T at most `N × (burst + rate × t) + rate × T`: a node that has heard of nobody
-//!   has a whole bucket of its own, once;
+//! * over any time T at most `N × (burst + rate × t) + rate × T`: a node that has heard of
+//!   nobody has a whole bucket of its own, once;
 //! * in the long run `rate × T`, as what was let through too much stands in the common number:
 //!   all nodes wait until it is paid off, up to 16 bursts;
-//! * while Redis is away each node by itself, so up to N times the limit. What was taken then is not
-//!   told afterwards.
+//! * while Redis is away each node by itself, so up to N times the limit. What was taken then is
+//!   not told afterwards.
 //!
 //! Keys are named by a hash, so that all are of one length; it hides nothing from who can guess
 //! them. A key that found no room in this node's book shares a bucket here and is not told.
