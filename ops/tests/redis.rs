@@ -172,7 +172,7 @@ fn what_was_put_into_redis_by_others_is_no_session() {
     let stranger = Node::start(command, home.data());
     connected(&stranger);
     assert!(!is_in(&mut ann, &stranger));
-    assert!(stranger.log().text().contains("security.session.key"));
+    until("it says so", || stranger.log().text().contains("security.session.key"));
     [one, two, stranger].into_iter().for_each(Node::stop);
 }
 
