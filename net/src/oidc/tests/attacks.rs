@@ -87,12 +87,14 @@ impl Range {
         Range { world, seen, now_s, rsa, rsa_pkcs, p256, ed, evil, local }
     }
 
-    /// Sends a token; the answer must be the one that all refused ones get.
+    /// Sends a token; the answer must be the one that all refused ones get, and as late.
     async fn refused(&self, name: &str, token: &str, expected: Denied) {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", &*bearer)];
         let call = self.world.call_with("GET", "/v1/agents", "", &headers);
+        let begun = tokio::time::Instant::now();
         let answer = self.world.run(call).await;
+        assert_eq!(begun.elapsed().as_millis(), 1, "{name}");
         let body = r#"{"type":"urn:no:problem:unauthenticated","title":"A valid bearer token is required","status":401,"detail":"the token was not accepted","instance":"/v1/agents","code":"unauthenticated"}"#;
         assert_eq!((answer.status, &*answer.text), (401, body), "{name}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
@@ -104,7 +106,9 @@ impl Range {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", &*bearer)];
         let call = self.world.call_with("GET", "/v1/agents", "", &headers);
+        let begun = tokio::time::Instant::now();
         let answer = self.world.run(call).await;
+        assert_eq!(begun.elapsed().as_millis(), 0, "{name}");
         assert_eq!(answer.status, 200, "{name}: {}", answer.text);
         assert_eq!(self.seen.take(), [Ok(())], "{name}");
     }
@@ -124,7 +128,7 @@ fn encoded(part: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(part)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn good_tokens_pass_so_that_the_others_are_refused_for_what_they_are() {
     let range = Range::new(&["at+jwt"]);
     for key in [&range.rsa, &range.rsa_pkcs, &range.p256, &range.ed] {
@@ -140,7 +144,7 @@ async fn good_tokens_pass_so_that_the_others_are_refused_for_what_they_are() {
     range.accepted("local", &own).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn algorithms_that_are_none_of_ours() {
     let range = Range::new(&["at+jwt"]);
     for alg in ["none", "None", "NONE", "nOnE", "", "RS384", "RS512", "ES384", "PS512", "rs256"] {
@@ -157,7 +161,7 @@ async fn algorithms_that_are_none_of_ours() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn public_keys_are_no_secrets() {
     let range = Range::new(&["at+jwt"]);
     let modulus = range.rsa.jwk()["n"].as_str().expect("a text").to_owned();
@@ -189,7 +193,7 @@ async fn public_keys_are_no_secrets() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_that_a_token_brings_along_are_not_looked_at() {
     let range = Range::new(&["at+jwt"]);
     let evil = range.evil.jwk();
@@ -209,7 +213,7 @@ async fn keys_that_a_token_brings_along_are_not_looked_at() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_of_keys_are_only_compared() {
     let range = Range::new(&["at+jwt"]);
     let long = "k".repeat(10_000);
@@ -246,7 +250,7 @@ async fn names_of_keys_are_only_compared() {
     range.refused("the name of our own key", &token, Denied::Malformed).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn extensions_that_we_do_not_know_and_members_that_stand_twice() {
     let range = Range::new(&["at+jwt"]);
     for header in [
@@ -284,7 +288,7 @@ async fn extensions_that_we_do_not_know_and_members_that_stand_twice() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn claims_that_are_wrong_or_missing() {
     let range = Range::new(&["at+jwt"]);
     let now_s = range.now_s;
@@ -328,7 +332,7 @@ async fn claims_that_are_wrong_or_missing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tokens_of_another_type() {
     let range = Range::new(&["at+jwt"]);
     for typ in [
@@ -365,7 +369,7 @@ async fn tokens_of_another_type() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn wrong_keys_and_broken_signatures() {
     let range = Range::new(&["at+jwt"]);
     for (name, alg) in [("rsa", "RS256"), ("rsa-pkcs", "RS256")] {
@@ -424,7 +428,7 @@ fn loose(part: &str) -> String {
     String::from_utf8(bytes).expect("ASCII")
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn encodings_and_shapes() {
     let range = Range::new(&["at+jwt"]);
     // 1 to 3 blanks more, so that one of them leaves bits over.
