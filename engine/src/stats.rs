@@ -73,7 +73,7 @@ pub struct CallStats {
     pub output_tokens: u64,
     /// Cost in millionths of a US dollar.
     pub cost_micro_usd: u64,
-    /// Intent durable to answer, in µs, of all calls.
+    /// Ordered to answered, in µs, of model calls that no restart cut.
     pub duration_us: Latency,
 }
 

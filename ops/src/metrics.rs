@@ -329,7 +329,7 @@ pub const FAMILIES: &[Family] = &[
     histogram(
         "no_model_call_duration_seconds",
         &["model"],
-        "From a model call's intent being durable to its answer.",
+        "From a model call's being ordered to its answer.",
         |now, out| {
             each_call(now.models(), |model, calls| {
                 let values = Distribution::of_hdr(&calls.duration_us, 1e-6, LATENCY_S);
