@@ -9,6 +9,9 @@ mod deployed;
 mod e2e;
 #[path = "monitoring/prometheus.rs"]
 mod prometheus;
+#[allow(dead_code, reason = "shared with the tests of deploy/")]
+#[path = "monitoring/tools.rs"]
+mod tools;
 
 use deployed::{expressions, files, parts, place, text};
 use e2e::{Act, Home, Node, Server};

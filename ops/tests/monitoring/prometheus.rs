@@ -11,15 +11,7 @@ use url::form_urlencoded::Serializer;
 
 /// A program of Prometheus; `None`, and a word about it, when it is not there.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-tools/prometheus");
-    let path = tools.join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    let text = format!("SKIPPED: {} is missing: run `make test`", path.display());
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{text}");
-    eprintln!("{text}");
-    None
+    crate::tools::found(format!("prometheus/{name}"))
 }
 
 /// Runs promtool, which must find nothing wrong.
