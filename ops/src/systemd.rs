@@ -29,8 +29,8 @@ impl Watchdog {
         Watchdog { period: allowed.map(|allowed| allowed / PER_ALLOWED), fed_at: None }
     }
 
-    /// Feeds it when it is time, unless a shard is stuck or halted. Called at each look at the node,
-    /// four times a second: what it allows must be a second at least.
+    /// Feeds it when it is time, unless a shard is stuck or halted. Called at each look at the
+    /// node, four times a second: what it allows must be a second at least.
     pub fn feed(&mut self, shards: &[ShardLife], now: Instant) {
         if self.is_fed(shards, now) {
             tell(&[NotifyState::Watchdog]);
