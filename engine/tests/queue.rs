@@ -227,7 +227,8 @@ fn the_longest_waiting_is_known_and_the_forgotten_do_not_count() {
     queue.push(ready(9, 1, 0, 0, 50));
     assert_eq!(queue.waiting_since(), Some(Millis(50)));
     assert_eq!(queue.pop_lane(LaneId(1), |_| true).map(|ready| ready.ready_at), Some(Millis(50)));
-    queue.forget(TaskId::from_u128(0), 0);
+    let first = ready(0, 0, 0, 5, 100);
+    queue.forget(first.task, first.ready_seq);
     assert_eq!(queue.waiting_since(), Some(Millis(101)));
     while queue.pop(|_, _| true).is_some() {}
     assert_eq!(queue.waiting_since(), None);

@@ -2,7 +2,6 @@
 //! commands, and times that must fit into each other.
 
 #[path = "monitoring/deployed.rs"]
-#[allow(dead_code, reason = "shared with the tests that run Prometheus")]
 mod deployed;
 mod e2e;
 

@@ -5,7 +5,6 @@
 //! the tests say so and show nothing; in CI that is a failure.
 
 #[path = "monitoring/deployed.rs"]
-#[allow(dead_code, reason = "shared with the tests that run Prometheus")]
 mod deployed;
 mod e2e;
 #[path = "monitoring/tools.rs"]

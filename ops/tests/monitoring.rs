@@ -9,7 +9,6 @@ mod deployed;
 mod e2e;
 #[path = "monitoring/prometheus.rs"]
 mod prometheus;
-#[allow(dead_code, reason = "shared with the tests of deploy/")]
 #[path = "monitoring/tools.rs"]
 mod tools;
 

@@ -5,11 +5,9 @@
 //! says so and shows nothing; in CI that is a failure.
 
 #[path = "monitoring/deployed.rs"]
-#[allow(dead_code, reason = "shared with the tests that run Prometheus")]
 mod deployed;
 mod e2e;
 #[path = "monitoring/tools.rs"]
-#[allow(dead_code, reason = "shared with the tests of deploy/k8s")]
 mod tools;
 
 use deployed::{place, text};

@@ -1,5 +1,7 @@
 //! The rules and dashboards of deploy/ as data.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Programs that check deploy/, as `.ci/deploy-tools` puts them under `target/test-tools`.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
