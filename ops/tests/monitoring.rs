@@ -50,8 +50,17 @@ fn a_scrape_is_what_prometheus_wants_it_to_be() {
     let node = home.start();
     node.succeeded(&node.submit(&json!({"agent": "echo", "input": 1})));
     let scrape = home.path().join("metrics.txt");
-    fs::write(&scrape, node.get("/metrics").expect(200).text).expect("written");
+    let text = node.get("/metrics").expect(200).text;
+    fs::write(&scrape, &text).expect("written");
     promtool(&tool, &["check", "metrics"], Some(&scrape));
+    // The task's end was waited for: that is counted, but is no latency of ours.
+    for sample in [
+        "no_http_requests_total{method=\"GET\",route=\"/v1/tasks/{id}\",status=\"200\"} 1\n",
+        "no_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/tasks/{id}\"} 0\n",
+        "no_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/tasks\"} 1\n",
+    ] {
+        assert!(text.contains(sample), "{sample}{text}");
+    }
     node.stop();
 }
 
@@ -86,6 +95,14 @@ fn every_expression_finds_data_and_alerts_fire() {
         work(&node, &waits);
         missing.retain(|(_, expr)| !prometheus.has_data(expr));
         assert!(Instant::now() < until, "no data: {missing:#?}");
+    }
+    for is_so in [
+        "no_task_queue_age_seconds > 0",
+        "no_tls_certificate_expiry_seconds > time()",
+        "sum(no_node_ready) == 2",
+        "sum(no_model_call_duration_seconds_count) > 0",
+    ] {
+        assert!(prometheus.has_data(is_so), "{is_so}");
     }
     let fires = |name: &str, label: &str, value: &str| loop {
         let firing = prometheus.firing();
