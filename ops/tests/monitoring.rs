@@ -89,6 +89,9 @@ fn every_expression_finds_data_and_alerts_fire() {
 
     let until = Instant::now() + BOUND;
     let mut missing = expressions();
+    for (empty, why) in EMPTY {
+        assert!(missing.iter().any(|(_, expr)| expr == empty), "nobody asks {empty}: {why}");
+    }
     missing.retain(|(_, expr)| EMPTY.iter().all(|(empty, _)| empty != expr));
     let waits = node.submit(&json!({"agent": "render", "input": 1}));
     while !missing.is_empty() {
