@@ -18,6 +18,19 @@ pub fn value_of<'h>(headers: impl IntoIterator<Item = &'h str>, name: &str) -> O
     values.next().is_none().then_some(value)
 }
 
+/// Names of the cookies that begin with `prefix`, as they were sent, as far as they are of letters,
+/// digits and `_` after it.
+#[must_use]
+pub fn names_of<'h>(headers: impl IntoIterator<Item = &'h str>, prefix: &str) -> Vec<&'h str> {
+    let pairs = headers.into_iter().flat_map(|header| header.split(';')).take(COOKIES_MAX);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = pairs.filter_map(|pair| {
+        let (name, _) = pair.trim().split_once('=')?;
+        name.strip_prefix(prefix)?.chars().all(is_plain).then_some(name)
+    });
+    names.collect()
+}
+
 /// How a cookie is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cookie<'a> {
@@ -69,6 +82,13 @@ mod tests {
         assert_eq!(value_of(["a=1", "a=2"], "a"), None, "twice in two");
         let many = "x=1;".repeat(COOKIES_MAX) + "a=1";
         assert_eq!(value_of([&*many], "a"), None);
+    }
+
+    #[test]
+    fn names_are_found_by_their_start_in_the_order_of_the_browser() {
+        let headers = ["no_login_b=1; other=2", "no_login_a=3;no_login_;no_login_x\ty=4"];
+        assert_eq!(names_of(headers, "no_login_"), ["no_login_b", "no_login_a"]);
+        assert_eq!(names_of([""], "no_login_"), [""; 0]);
     }
 
     #[test]

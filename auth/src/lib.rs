@@ -4,10 +4,10 @@
 //! an issuer. `local`, `ledger` and `secret` alone touch files (the key, the first token, what was
 //! issued, what others gave us). Map: `principal` is who asks, `role` and `roles` what they may,
 //! `jwt` nO's own token in its wire form, `issued` those of an OIDC issuer and `jwks` its keys,
-//! `login`, `session` and `cookie` a browser's way in, `verifier` turns a proof into a principal
-//! and remembers it, `local` makes and keeps the key that signs, `secret` is what others gave us
-//! and nobody may see, `ledger` knows what was issued and revoked, `limit` how often one may ask,
-//! `audit` how a decision is kept.
+//! `login`, `session` and `cookie` a browser's way in, `shared` how nodes hand those on, `verifier`
+//! turns a proof into a principal and remembers it, `local` makes and keeps the key that signs,
+//! `secret` is what others gave us and nobody may see, `ledger` knows what was issued and revoked,
+//! `limit` how often one may ask, `audit` how a decision is kept.
 
 pub mod audit;
 pub mod cookie;
@@ -25,6 +25,7 @@ pub mod role;
 pub mod roles;
 pub mod secret;
 pub mod session;
+pub mod shared;
 pub mod verifier;
 
 pub use error::{Denied, Error, Result};

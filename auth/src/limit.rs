@@ -4,6 +4,12 @@
 //! has one number, the time at which its bucket will be whole again. The numbers stand in a
 //! [`Book`] of bounded size: when a part of it is full of keys that are still counted, newcomers
 //! share one bucket, so that a flood of addresses costs neither memory nor the limit.
+//!
+//! Nodes that share their limits do so beside the requests, never in them: a limiter notes which
+//! keys took and how many ([`Limiter::taken`]), somebody adds that to a number that all nodes have
+//! in common, and what comes back is merged into this node's ([`Limiter::learn`]): the later of
+//! both, so that learning only ever makes a limit stricter. `net`'s `redis::limits` says how often,
+//! and how much more than one node's limit all of them may let through.
 
 use governor::clock::{Clock, MonotonicClock, Reference as _};
 use governor::middleware::StateInformationMiddleware;
@@ -14,14 +20,19 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Keys that one limiter counts, at most.
 pub const KEYS_MAX: usize = 100_000;
+/// Keys that took since they were last told, at most: those above wait until there is room.
+pub const TAKEN_MAX: usize = 16_384;
 /// Parts of a book, each with a lock of its own.
 const PARTS: usize = 16;
+/// Nodes that all let a burst through at once make a key wait for all of them, but no more than for
+/// so many: what stands in a shared store must not lock anybody out for long.
+pub const AHEAD_WINDOWS_MAX: u64 = 16;
 /// A part that is full is searched for keys at rest this often, at most, in ns.
 const SEARCH_NS: u64 = 1_000_000_000;
 
@@ -75,12 +86,29 @@ impl AddressKey {
             IpAddr::V6(ip) => AddressKey(ip.to_bits() >> 64 << 64),
         }
     }
+
+    /// As bytes that are the same on all nodes.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+/// What is known of one key.
+#[derive(Clone, Copy)]
+struct Count {
+    /// When its bucket is whole again, in ns since the start.
+    whole_at: u64,
+    /// How many it took that were not told yet.
+    taken: u32,
+    is_listed: bool,
 }
 
 /// One part of a book.
 struct Part<K> {
-    /// When each key's bucket is whole again, in ns since the start.
-    whole_at: HashMap<K, u64>,
+    counts: HashMap<K, Count>,
+    /// Keys that took since they were last told; empty where nobody wants to know.
+    taken: Vec<K>,
     /// The bucket of all that have found no room.
     shared: Option<u64>,
     searched_at: u64,
@@ -99,15 +127,20 @@ struct Parts<K> {
     parts: [Mutex<Part<K>>; PARTS],
     hasher: RandomState,
     part_len_max: usize,
+    is_told: AtomicBool,
 }
 
 impl<K: Hash + Eq + Clone> Book<K> {
     fn new(len_max: usize) -> Book<K> {
-        let part = |_| Mutex::new(Part { whole_at: HashMap::new(), shared: None, searched_at: 0 });
+        let part = |_| {
+            let (counts, taken) = (HashMap::new(), Vec::new());
+            Mutex::new(Part { counts, taken, shared: None, searched_at: 0 })
+        };
         Book(Arc::new(Parts {
             parts: std::array::from_fn(part),
             hasher: RandomState::new(),
             part_len_max: len_max.div_ceil(PARTS),
+            is_told: AtomicBool::new(false),
         }))
     }
 
@@ -119,25 +152,78 @@ impl<K: Hash + Eq + Clone> Book<K> {
     /// The number that holds for a key.
     fn peek(&self, key: &K) -> Option<u64> {
         let part = self.part(key);
-        let is_full = self.0.part_len_max <= part.whole_at.len();
-        part.whole_at.get(key).copied().or(part.shared.filter(|_| is_full))
+        let is_full = self.0.part_len_max <= part.counts.len();
+        let own = part.counts.get(key).map(|count| count.whole_at);
+        own.or(part.shared.filter(|_| is_full))
     }
 
     /// Forgets keys whose bucket is whole at `now`.
     fn tidy(&self, now: u64) {
         for part in &self.0.parts {
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            part.whole_at.retain(|_, whole_at| now < *whole_at);
-            let len = part.whole_at.len();
-            part.whole_at.shrink_to(len * 2);
+            part.counts.retain(|_, count| now < count.whole_at);
+            let len = part.counts.len();
+            part.counts.shrink_to(len * 2);
         }
     }
 
     fn len(&self) -> usize {
         let len = |part: &Mutex<Part<K>>| {
-            part.lock().unwrap_or_else(PoisonError::into_inner).whole_at.len()
+            part.lock().unwrap_or_else(PoisonError::into_inner).counts.len()
         };
         self.0.parts.iter().map(len).sum()
+    }
+
+    /// Keys that took since they were last told, at most so many, and how many each took.
+    fn taken(&self, max: usize) -> Vec<(K, u32)> {
+        let mut all = Vec::new();
+        for part in &self.0.parts {
+            let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            let Part { counts, taken, .. } = &mut *part;
+            let some = max.saturating_sub(all.len()).min(taken.len());
+            for key in taken.drain(taken.len() - some..) {
+                if let Some(count) = counts.get_mut(&key) {
+                    count.is_listed = false;
+                    all.push((key, std::mem::take(&mut count.taken)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Has a key's bucket be whole no sooner than `whole_at`, and `each` later for each that it
+    /// took and was not told yet.
+    fn learn(&self, key: &K, whole_at: u64, each: u64) {
+        let mut part = self.part(key);
+        let has_room = part.counts.len() < self.0.part_len_max;
+        match part.counts.get_mut(key) {
+            Some(count) => {
+                let whole_at = whole_at.saturating_add(each * u64::from(count.taken));
+                count.whole_at = count.whole_at.max(whole_at);
+            }
+            None if has_room => {
+                let count = Count { whole_at, taken: 0, is_listed: false };
+                part.counts.insert(key.clone(), count);
+            }
+            None => {}
+        }
+    }
+}
+
+impl<K: Clone> Part<K> {
+    /// Notes that a key took one.
+    fn note(&mut self, key: &K, len_max: usize)
+    where
+        K: Hash + Eq,
+    {
+        let has_room = self.taken.len() < len_max;
+        if let Some(count) = self.counts.get_mut(key) {
+            count.taken = count.taken.saturating_add(1);
+            if !count.is_listed && has_room {
+                count.is_listed = true;
+                self.taken.push(key.clone());
+            }
+        }
     }
 }
 
@@ -149,19 +235,28 @@ impl<K: Hash + Eq + Clone> StateStore for Book<K> {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut part = self.part(key);
-        if let Some(whole_at) = part.whole_at.get_mut(key) {
-            let (out, next) = measure(Some(Nanos::new(*whole_at)))?;
-            *whole_at = next.as_u64();
+        // ORDER: it is set before anybody asks.
+        let is_told = self.0.is_told.load(Ordering::Relaxed);
+        if let Some(count) = part.counts.get_mut(key) {
+            let (out, next) = measure(Some(Nanos::new(count.whole_at)))?;
+            count.whole_at = next.as_u64();
+            if is_told {
+                part.note(key, TAKEN_MAX / PARTS);
+            }
             return Ok(out);
         }
         let (out, next) = measure(None)?;
         let next = next.as_u64();
-        if self.0.part_len_max <= part.whole_at.len() && part.searched_at + SEARCH_NS < next {
+        if self.0.part_len_max <= part.counts.len() && part.searched_at + SEARCH_NS < next {
             part.searched_at = next;
-            part.whole_at.retain(|_, whole_at| next < *whole_at);
+            part.counts.retain(|_, count| next < count.whole_at);
         }
-        if part.whole_at.len() < self.0.part_len_max {
-            part.whole_at.insert(key.clone(), next);
+        if part.counts.len() < self.0.part_len_max {
+            let count = Count { whole_at: next, taken: 0, is_listed: false };
+            part.counts.insert(key.clone(), count);
+            if is_told {
+                part.note(key, TAKEN_MAX / PARTS);
+            }
             return Ok(out);
         }
         let (out, next) = measure(part.shared.map(Nanos::new))?;
@@ -244,6 +339,31 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
         Some(Duration::from_nanos(free_at - now))
     }
 
+    /// From now on notes what keys take, for [`Limiter::taken`].
+    pub fn share(&self) {
+        self.book.0.is_told.store(true, Ordering::Relaxed);
+    }
+
+    /// Keys that took since this was last asked, at most so many, and how many each took.
+    #[must_use]
+    pub fn taken(&self, max: usize) -> Vec<(K, u32)> {
+        self.book.taken(max)
+    }
+
+    /// Learns what all nodes together make of a key that was given by [`Limiter::taken`]: its
+    /// bucket is whole again in so long. It never is sooner than by what this node knows itself,
+    /// nor more than [`AHEAD_WINDOWS_MAX`] times as late as that of a key which just spent all.
+    pub fn learn(&self, key: &K, whole_in: Duration) {
+        let each = self.each();
+        let most = each.saturating_mul(u64::from(self.rate.burst.get()) * AHEAD_WINDOWS_MAX);
+        let ahead = u64::try_from(whole_in.as_nanos()).unwrap_or(u64::MAX).min(most);
+        self.book.learn(key, self.now().saturating_add(ahead), each);
+        if let Some(until) = self.free_at(key) {
+            // ORDER: as in `spend`.
+            self.waited_until.fetch_max(until, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets keys at rest. To be called from time to time.
     pub fn tidy(&self) {
         self.book.tidy(self.now());
@@ -259,10 +379,14 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
         self.clock.now().duration_since(self.start).as_u64()
     }
 
+    /// What one takes, in ns.
+    fn each(&self) -> u64 {
+        1_000_000_000 / u64::from(self.rate.per_second.get())
+    }
+
     /// When the key may take one again.
     fn free_at(&self, key: &K) -> Option<u64> {
-        let each = 1_000_000_000 / u64::from(self.rate.per_second.get());
-        let ahead = each * u64::from(self.rate.burst.get() - 1);
+        let ahead = self.each() * u64::from(self.rate.burst.get() - 1);
         self.book.peek(key).map(|whole_at| whole_at.saturating_sub(ahead))
     }
 }
@@ -333,6 +457,90 @@ mod tests {
         clock.advance(10_000 * MS);
         let taken = (2_000..2_016).filter(|key| limiter.take(key) == Ok(1)).count();
         assert!(8 < taken, "{taken}");
+    }
+
+    /// What all nodes have in common: when a key's bucket is whole, in ns on a clock of its own.
+    fn add(whole_at: &mut u64, now: u64, taken: u32, each: u64) -> Duration {
+        *whole_at = (*whole_at).max(now) + each * u64::from(taken);
+        Duration::from_nanos(*whole_at - now)
+    }
+
+    #[test]
+    fn nodes_that_tell_each_other_keep_one_limit() {
+        let rate = Rate::new(10, 4);
+        let ((one, clock), (two, other)) = (limiter(rate, 100), limiter(rate, 100));
+        for limiter in [&one, &two] {
+            limiter.share();
+            assert!(limiter.taken(9).is_empty());
+        }
+        // Both let a burst through before they hear of each other.
+        for limiter in [&one, &two] {
+            assert_eq!((0..9).filter(|_| limiter.take(&1).is_ok()).count(), 4);
+        }
+        let mut common = 0;
+        for limiter in [&one, &two, &one] {
+            for (key, taken) in limiter.taken(9) {
+                limiter.learn(&key, add(&mut common, 0, taken, limiter.each()));
+            }
+        }
+        // The second has heard of the first's; the first hears when it takes again.
+        assert_eq!(two.take(&1), Err(500 * MS));
+        for _ in 0..20 {
+            clock.advance(100 * MS);
+            other.advance(100 * MS);
+        }
+        let mut let_through = 0;
+        for ms in (2_000..12_000).step_by(100) {
+            for (limiter, clock) in [(&one, &clock), (&two, &other)] {
+                let_through += (0..9).filter(|_| limiter.take(&1).is_ok()).count();
+                for (key, taken) in limiter.taken(9) {
+                    let now = ms * 1_000_000;
+                    limiter.learn(&key, add(&mut common, now, taken, limiter.each()));
+                }
+                clock.advance(100 * MS);
+            }
+        }
+        // Ten seconds at 10 a second, a burst of each node, and what one lets through in between.
+        assert!((100..=100 + 4 + 4 + 2).contains(&let_through), "{let_through}");
+    }
+
+    #[test]
+    fn learning_makes_stricter_only_and_never_for_long() {
+        let (limiter, clock) = limiter(Rate::new(10, 4), 100);
+        limiter.share();
+        assert_eq!(limiter.take(&1), Ok(3));
+        limiter.learn(&1, Duration::ZERO);
+        assert_eq!(limiter.take(&1), Ok(2));
+        assert_eq!(limiter.taken(9), [(1, 2)]);
+        // What is told later than it is learnt is added.
+        assert_eq!(limiter.take(&1), Ok(1));
+        limiter.learn(&1, 200 * MS);
+        assert_eq!(limiter.take(&1), Ok(0));
+        limiter.learn(&1, Duration::MAX);
+        let most = 100 * 4 * u32::try_from(AHEAD_WINDOWS_MAX).expect("small");
+        let wait = limiter.take(&1).expect_err("spent");
+        assert!(wait <= (most + 300) * MS, "{wait:?}");
+        assert_eq!(limiter.wait(&1), Some(wait), "whoever asks without taking sees it too");
+        clock.advance(wait);
+        assert_eq!(limiter.take(&1), Ok(0));
+        assert_eq!(limiter.taken(0), []);
+        assert_eq!(limiter.taken(9).len(), 1);
+    }
+
+    #[test]
+    fn what_is_to_be_told_is_bounded() {
+        let (limiter, _clock) = limiter(Rate::new(1, 9), 100_000);
+        limiter.share();
+        for key in 0..50_000 {
+            assert!(limiter.take(&key).is_ok());
+        }
+        let first = limiter.taken(usize::MAX);
+        assert!(first.len() <= TAKEN_MAX && TAKEN_MAX / 2 < first.len(), "{}", first.len());
+        // Those that found no room are told when they take again, with all that they took.
+        let is_left_out = |key: &u32| first.iter().all(|(told, _)| told != key);
+        let late = (49_000..50_000).find(is_left_out).expect("one is");
+        assert!(limiter.take(&late).is_ok());
+        assert_eq!(limiter.taken(usize::MAX), [(late, 2)]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::session::Secret;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Logins under way, at most: past it the oldest is forgotten.
@@ -20,7 +21,7 @@ pub const LOGIN_S_MAX: u64 = 600;
 const RETURN_BYTES_MAX: usize = 1_024;
 
 /// What is asked of the issuer, and must fit what it answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Login {
     /// Comes back in the ID token.
     pub nonce: String,
@@ -28,9 +29,29 @@ pub struct Login {
     pub verifier: String,
     /// Where the browser goes afterwards: a path here.
     pub return_to: String,
-    /// What the browser's cookie must hash to.
-    browser: blake3::Hash,
+    /// What the browser's cookie must hash to, in hex.
+    browser: String,
     began_s: u64,
+    /// Whether other nodes can find it, so that it is for them to say that it was answered.
+    #[serde(skip)]
+    pub is_shared: bool,
+}
+
+impl Login {
+    /// Whether the browser with that cookie may end it now.
+    ///
+    /// # Errors
+    /// [`Mismatch::State`] when its time is over, [`Mismatch::Browser`] for another one.
+    pub fn check(&self, browser: Option<&Secret>, now_s: u64) -> Result<(), Mismatch> {
+        if self.began_s.saturating_add(LOGIN_S_MAX) <= now_s {
+            return Err(Mismatch::State);
+        }
+        let expected = blake3::Hash::from_hex(&self.browser).map_err(|_| Mismatch::Browser)?;
+        match browser.map(Secret::hash) {
+            Some(hash) if hash == expected => Ok(()),
+            _ => Err(Mismatch::Browser),
+        }
+    }
 }
 
 /// What a browser takes along to the issuer.
@@ -81,8 +102,9 @@ impl Logins {
             nonce: nonce.clone(),
             verifier,
             return_to: return_to.to_owned(),
-            browser: browser.hash(),
+            browser: browser.hash().to_hex().to_string(),
             began_s: now_s,
+            is_shared: false,
         };
         self.0.insert(state.hash(), login);
         Begun { state, browser, nonce, challenge }
@@ -99,14 +121,34 @@ impl Logins {
         now_s: u64,
     ) -> Result<Login, Mismatch> {
         let state = Secret::parse(state).ok_or(Mismatch::State)?;
-        let login = self.0.remove(&state.hash()).ok_or(Mismatch::State)?;
-        if login.began_s.saturating_add(LOGIN_S_MAX) <= now_s {
-            return Err(Mismatch::State);
+        let login = self.take(&state).ok_or(Mismatch::State)?;
+        login.check(browser, now_s)?;
+        Ok(login)
+    }
+
+    /// The login of a `state`.
+    #[must_use]
+    pub fn get(&self, state: &Secret) -> Option<&Login> {
+        self.0.get(&state.hash())
+    }
+
+    /// Whether one more took the place of another: then somebody may be flooding, and what holds a
+    /// bounded number here would not elsewhere.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        LOGINS_MAX <= self.0.len()
+    }
+
+    /// Notes that other nodes can find it.
+    pub fn shared(&mut self, state: &Secret) {
+        if let Some(login) = self.0.get_mut(&state.hash()) {
+            login.is_shared = true;
         }
-        match browser.map(Secret::hash) {
-            Some(hash) if hash == login.browser => Ok(login),
-            _ => Err(Mismatch::Browser),
-        }
+    }
+
+    /// Takes out the login of a `state`, unchecked.
+    pub fn take(&mut self, state: &Secret) -> Option<Login> {
+        self.0.remove(&state.hash())
     }
 
     fn make_room(&mut self, now_s: u64) {
@@ -203,10 +245,12 @@ mod tests {
             *blake3::hash(&n.to_le_bytes()).as_bytes()
         };
         let first = logins.begin("/", 0, &mut random);
+        assert!(!logins.is_full());
         for _ in 0..LOGINS_MAX {
             logins.begin("/", 1, &mut random);
         }
         assert_eq!(logins.0.len(), LOGINS_MAX);
+        assert!(logins.is_full());
         let answered = logins.answer(&first.state.text(), Some(&first.browser), 1);
         assert_eq!(answered, Err(Mismatch::State), "the oldest went");
     }

@@ -8,6 +8,15 @@
 //! our own page: another site can send the cookie, but not read it (OWASP, "Cross-Site Request
 //! Forgery Prevention Cheat Sheet", the synchronizer token). The clock and the randomness are
 //! handed in. One table for all net cores, behind a lock that is held for a look-up.
+//!
+//! Where nodes share sessions this table is what one node knows of them. What it was told a moment
+//! ago it takes for granted, for [`FRESH_S`]; then it asks again. While nobody answers:
+//!
+//! | the session | goes on |
+//! | --- | --- |
+//! | was known to all | for [`UNCONFIRMED_S_MAX`] after they said so: it may have ended elsewhere |
+//! | was never told to others | as on a node by itself: nobody else can have ended it |
+//! | is not known here | not: there is nothing to go by |
 
 use crate::principal::Principal;
 use base64::Engine as _;
@@ -18,6 +27,12 @@ use std::collections::HashMap;
 pub const SESSIONS_MAX: usize = 10_000;
 /// Sessions of one principal, at most; the next ends the one that was idle longest.
 pub const SESSIONS_OF_ONE_MAX: usize = 20;
+/// What all nodes said of a session holds for so long, in s: this long at most a logout elsewhere
+/// goes unnoticed.
+pub const FRESH_S: u64 = 2;
+/// While nobody can be asked, a session of all nodes goes on for so long after it was last
+/// confirmed, in s.
+pub const UNCONFIRMED_S_MAX: u64 = 300;
 /// What the token against forged requests is derived under.
 const CSRF_CONTEXT: &str = "nO 2026-11-25 token against cross-site request forgery";
 
@@ -60,6 +75,10 @@ impl Secret {
         blake3::hash(&self.0)
     }
 
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The token that proves a request to come from our own page.
     #[must_use]
     pub fn csrf(&self) -> String {
@@ -100,6 +119,38 @@ pub struct Session {
     /// When it ends at the latest, in s since 1970.
     pub until_s: u64,
     seen_s: u64,
+    /// When all nodes last knew it, in s; `None` when this one alone ever did.
+    confirmed_s: Option<u64>,
+    /// When they were last asked, whether or not they answered.
+    asked_s: u64,
+}
+
+impl Session {
+    /// One that is nowhere yet.
+    #[must_use]
+    pub fn new(principal: Principal, profile: Profile, id_token: String, until_s: u64) -> Session {
+        let (seen_s, confirmed_s, asked_s) = (0, None, 0);
+        Session { principal, profile, id_token, until_s, seen_s, confirmed_s, asked_s }
+    }
+
+    /// Whether the other nodes need not be asked about it now.
+    #[must_use]
+    pub fn is_fresh(&self, now_s: u64) -> bool {
+        now_s < self.asked_s.saturating_add(FRESH_S)
+    }
+
+    /// Whether no other node can know it.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.confirmed_s.is_none()
+    }
+
+    /// Whether it goes on though nobody answers.
+    #[must_use]
+    pub fn goes_on_unconfirmed(&self, now_s: u64) -> bool {
+        let until_s = |confirmed_s: u64| confirmed_s.saturating_add(UNCONFIRMED_S_MAX);
+        self.confirmed_s.is_none_or(|confirmed_s| now_s < until_s(confirmed_s))
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -124,7 +175,14 @@ impl Sessions {
         Sessions { lifetime, by_hash: HashMap::new() }
     }
 
-    /// Begins one behind `secret`, in place of the one that the browser had.
+    /// How long they live.
+    #[must_use]
+    pub fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// Begins one behind `secret`, in place of the one that the browser had. Gives the hash of the
+    /// cookie of another that was ended, as its principal had too many.
     pub fn begin(
         &mut self,
         secret: &Secret,
@@ -133,14 +191,42 @@ impl Sessions {
         profile: Profile,
         id_token: String,
         now_s: u64,
-    ) {
+    ) -> Option<blake3::Hash> {
         if let Some(before) = before {
             self.end(before);
         }
-        self.make_room(&principal, now_s);
+        let ended = self.make_room(&principal, now_s);
         let until_s = now_s.saturating_add(self.lifetime.absolute_s);
-        let session = Session { principal, profile, id_token, until_s, seen_s: now_s };
+        let session = Session::new(principal, profile, id_token, until_s);
+        self.by_hash.insert(secret.hash(), Session { seen_s: now_s, asked_s: now_s, ..session });
+        ended
+    }
+
+    /// Takes in a session of all nodes, which was used here now; unless its time is over.
+    pub fn adopt(&mut self, secret: &Secret, session: Session, now_s: u64) {
+        let until_s = session.until_s.min(now_s.saturating_add(self.lifetime.absolute_s));
+        if until_s <= now_s {
+            return;
+        }
+        self.make_room(&session.principal, now_s);
+        let (seen_s, confirmed_s, asked_s) = (now_s, Some(now_s), now_s);
+        let session = Session { until_s, seen_s, confirmed_s, asked_s, ..session };
         self.by_hash.insert(secret.hash(), session);
+    }
+
+    /// Notes that all nodes know a session now, should it still be here.
+    pub fn confirm(&mut self, secret: &Secret, now_s: u64) {
+        if let Some(session) = self.by_hash.get_mut(&secret.hash()) {
+            session.confirmed_s = Some(now_s);
+            session.asked_s = now_s;
+        }
+    }
+
+    /// Notes that nobody answered about a session; it is asked about again in a while.
+    pub fn unanswered(&mut self, secret: &Secret, now_s: u64) {
+        if let Some(session) = self.by_hash.get_mut(&secret.hash()) {
+            session.asked_s = now_s;
+        }
     }
 
     /// The session of a cookie, which counts as used now.
@@ -173,31 +259,30 @@ impl Sessions {
         self.by_hash.is_empty()
     }
 
-    fn make_room(&mut self, principal: &Principal, now_s: u64) {
+    /// Makes room for one more of a principal; the session of theirs that was ended for it.
+    fn make_room(&mut self, principal: &Principal, now_s: u64) -> Option<blake3::Hash> {
         let is_theirs = |session: &Session| {
             session.principal.subject == principal.subject
                 && session.principal.tenant == principal.tenant
         };
         let theirs = self.by_hash.values().filter(|session| is_theirs(session)).count();
-        if SESSIONS_OF_ONE_MAX <= theirs {
-            self.end_idlest(is_theirs);
-        }
+        let ended = (SESSIONS_OF_ONE_MAX <= theirs).then(|| self.end_idlest(is_theirs)).flatten();
         if self.by_hash.len() < SESSIONS_MAX {
-            return;
+            return ended;
         }
         let lifetime = self.lifetime;
         self.by_hash.retain(|_, session| is_alive(session, lifetime, now_s));
         if SESSIONS_MAX <= self.by_hash.len() {
             self.end_idlest(|_| true);
         }
+        ended
     }
 
-    fn end_idlest(&mut self, of: impl Fn(&Session) -> bool) {
+    fn end_idlest(&mut self, of: impl Fn(&Session) -> bool) -> Option<blake3::Hash> {
         let among = self.by_hash.iter().filter(|(_, session)| of(session));
         let idlest = among.min_by_key(|(_, session)| session.seen_s).map(|(hash, _)| *hash);
-        if let Some(hash) = idlest {
-            self.by_hash.remove(&hash);
-        }
+        self.by_hash.remove(&idlest?);
+        idlest
     }
 }
 
@@ -222,7 +307,8 @@ mod tests {
     }
 
     fn begin(sessions: &mut Sessions, n: u64, subject: &str, now_s: u64) {
-        sessions.begin(&secret(n), None, who(subject), Profile::default(), String::new(), now_s);
+        let shown = Profile::default();
+        sessions.begin(&secret(n), None, who(subject), shown, String::new(), now_s);
     }
 
     #[test]
@@ -251,6 +337,44 @@ mod tests {
         assert!(sessions.find(&secret(2), 1).is_some());
         assert!(sessions.end(&secret(2)).is_some());
         assert!(sessions.find(&secret(2), 1).is_none());
+    }
+
+    #[test]
+    fn a_session_of_all_nodes_is_asked_about_and_goes_on_for_a_while_without_an_answer() {
+        let mut sessions = Sessions::new(Lifetime { idle_s: 10_000, absolute_s: 10_000 });
+        begin(&mut sessions, 1, "ann", 100);
+        let at = |sessions: &mut Sessions, now_s| {
+            let session = sessions.find(&secret(1), now_s).expect("alive");
+            (session.is_fresh(now_s), session.is_alone(), session.goes_on_unconfirmed(now_s))
+        };
+        assert_eq!(at(&mut sessions, 100 + FRESH_S - 1), (true, true, true));
+        assert_eq!(at(&mut sessions, 9_000), (false, true, true), "nobody else can have ended it");
+        sessions.confirm(&secret(1), 200);
+        assert_eq!(at(&mut sessions, 200), (true, false, true));
+        assert_eq!(at(&mut sessions, 200 + FRESH_S), (false, false, true));
+        sessions.unanswered(&secret(1), 300);
+        assert_eq!(at(&mut sessions, 300), (true, false, true));
+        let late = 200 + UNCONFIRMED_S_MAX;
+        assert_eq!(at(&mut sessions, late - 1), (false, false, true));
+        assert_eq!(at(&mut sessions, late), (false, false, false));
+    }
+
+    #[test]
+    fn a_session_from_elsewhere_keeps_its_end_and_never_outlives_ours() {
+        let mut sessions = Sessions::new(LIFETIME);
+        let session =
+            |until_s| Session::new(who("ann"), Profile::default(), String::new(), until_s);
+        for (n, until_s, expected) in [(1, 550, 550), (2, 9_000, 1_500)] {
+            sessions.adopt(&secret(n), session(until_s), 500);
+            let found = sessions.find(&secret(n), 501).expect("taken in");
+            assert_eq!(
+                (found.until_s, found.is_alone(), found.is_fresh(501)),
+                (expected, false, true)
+            );
+        }
+        sessions.adopt(&secret(3), session(500), 500);
+        assert!(sessions.find(&secret(3), 500).is_none(), "over");
+        assert!(sessions.find(&secret(1), 550).is_none(), "its own end");
     }
 
     #[test]

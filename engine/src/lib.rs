@@ -30,6 +30,7 @@ pub mod rng;
 pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod slab;
 pub mod slot;
 pub mod stats;
 mod sync;

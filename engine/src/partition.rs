@@ -1,18 +1,19 @@
 //! A partition's state: its tasks and its idempotency keys. Only `machine::apply` changes a
 //! [`Task`]; what stands beside it in [`Held`] is derived from it and never stored.
 //!
-//! Headers are boxed and found through a table of bare pointers: a table has up to twice as many
-//! places as entries and moves them all when it grows, and the id that it looks for stands in the
-//! header, which is looked at next anyway.
+//! Headers lie dense in a [`Slab`] and are found through a table of their numbers there: a table
+//! has up to twice as many places as entries and moves them all when it grows, and the id that it
+//! looks for stands in the header, which is looked at next anyway.
 
 use crate::dedup::Keys;
 use crate::id::{PartitionId, ReplyTo, TaskId};
 use crate::map::mix;
 use crate::port::Loaded;
 use crate::queue::{KeyId, LaneId};
+use crate::slab::Slab;
 use crate::slot::SlotId;
 use crate::task::{Lease, State, Task};
-use crate::time::{Millis, Mono};
+use crate::time::Mono;
 use crate::wheel::TimerId;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -37,10 +38,12 @@ pub struct PartitionState {
 /// it has to wait.
 #[derive(Debug, Default)]
 pub struct Tasks {
+    /// All of them.
+    held: Slab<Held>,
     /// Submitted, and running since.
-    recent: HashTable<Box<Held>>,
+    recent: HashTable<u32>,
     /// Have waited: for their time, their turn, a timer, a person; dead letters; what was loaded.
-    settled: HashTable<Box<Held>>,
+    settled: HashTable<u32>,
 }
 
 /// A smaller table of recent tasks is not shrunk.
@@ -55,8 +58,8 @@ pub struct Held {
     pub lane: LaneId,
     /// Its fairness key.
     pub key: KeyId,
-    /// The timer of `run_at` and of waits, and when it fires.
-    pub wall_timer: Option<(TimerId, Millis)>,
+    /// The timer of `run_at` and of waits.
+    pub wall_timer: Option<TimerId>,
     /// The timer of the deadline.
     pub deadline_timer: Option<TimerId>,
     /// What an attempt under way has; a parked task has none.
@@ -75,9 +78,9 @@ pub struct Held {
     pub is_settled: bool,
 }
 
-// With the box of its loop (56 B), an open step (64 B), what it waits for (40 B), its timer (48 B)
-// and its place in the table (10 to 20 B) a parked loop stays below the 512 B of DESIGN §12.
-const _: () = assert!(size_of::<Held>() <= 256);
+// With its loop (96 B), its timer (48 B), its input (some 32 B) and its place in the table (6 to
+// 12 B) a parked loop stays well below the 512 B of DESIGN §12.
+const _: () = assert!(size_of::<Held>() <= 248);
 
 /// What only a running task has, and of those only one with a slot, a lease or a time-out.
 #[derive(Debug)]
@@ -166,97 +169,105 @@ impl Tasks {
     /// Tasks held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.recent.len() + self.settled.len()
+        self.held.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.held.is_empty()
     }
 
     /// Makes room for so many more settled ones.
     pub fn reserve(&mut self, more: usize) {
-        self.settled.reserve(more, place_of);
+        let held = &self.held;
+        self.settled.reserve(more, |number| place_of(held, *number));
     }
 
     /// The task of that id.
     #[must_use]
     pub fn get(&self, id: TaskId) -> Option<&Held> {
-        let place = place(id);
-        let recent = self.recent.find(place, |held| held.task.id == id);
-        let held = recent.or_else(|| self.settled.find(place, |held| held.task.id == id));
-        held.map(Box::as_ref)
+        self.held.get(self.find(id)?)
     }
 
     /// The task of that id, to change it.
     pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Held> {
-        let place = place(id);
-        let recent = self.recent.find_mut(place, |held| held.task.id == id);
-        let held = recent.or_else(|| self.settled.find_mut(place, |held| held.task.id == id));
-        held.map(Box::as_mut)
+        self.held.get_mut(self.find(id)?)
     }
 
     /// Adds a new task. Panics where one of its id is among the recent ones; [`Tasks::settle`]
     /// looks at the others.
     pub fn insert(&mut self, held: Held) {
         assert!(!held.is_settled);
-        insert(&mut self.recent, Box::new(held));
+        let number = self.held.insert(held);
+        insert(&mut self.recent, &self.held, number);
     }
 
     /// Adds a task that was loaded. Panics where one of its id is held.
     pub fn insert_settled(&mut self, mut held: Held) {
         held.is_settled = true;
-        insert(&mut self.settled, Box::new(held));
+        let number = self.held.insert(held);
+        insert(&mut self.settled, &self.held, number);
     }
 
     /// Moves a recent task to the settled ones. Panics where it is not recent, or one of its id is
     /// settled already.
     pub fn settle(&mut self, id: TaskId) {
-        let entry = self.recent.find_entry(place(id), |held| held.task.id == id);
-        let mut held = entry.expect("a recent task settles").remove().0;
-        held.is_settled = true;
-        insert(&mut self.settled, held);
+        let number = take(&mut self.recent, &self.held, id).expect("a recent task settles");
+        self.held[number].is_settled = true;
+        insert(&mut self.settled, &self.held, number);
         self.shrink_recent();
     }
 
     /// Takes a task out.
-    pub fn remove(&mut self, id: TaskId) -> Option<Box<Held>> {
-        let place = place(id);
-        if let Ok(entry) = self.recent.find_entry(place, |held| held.task.id == id) {
-            let held = entry.remove().0;
-            self.shrink_recent();
-            return Some(held);
-        }
-        let entry = self.settled.find_entry(place, |held| held.task.id == id).ok()?;
-        Some(entry.remove().0)
+    pub fn remove(&mut self, id: TaskId) -> Option<Held> {
+        let number = match take(&mut self.recent, &self.held, id) {
+            Some(number) => {
+                self.shrink_recent();
+                number
+            }
+            None => take(&mut self.settled, &self.held, id)?,
+        };
+        Some(self.held.remove(number))
     }
 
     /// All of them, in an order that is the same in every run.
     pub fn values(&self) -> impl Iterator<Item = &Held> {
-        self.recent.iter().chain(self.settled.iter()).map(Box::as_ref)
+        self.held.values()
+    }
+
+    fn find(&self, id: TaskId) -> Option<u32> {
+        let place = place(id);
+        let is_it = |number: &u32| self.held[*number].task.id == id;
+        self.recent.find(place, is_it).or_else(|| self.settled.find(place, is_it)).copied()
     }
 
     /// A burst must not leave a large table behind: it would miss the caches for ever.
     fn shrink_recent(&mut self) {
         let (len, capacity) = (self.recent.len(), self.recent.capacity());
         if RECENT_PLACES_MIN < capacity && len < capacity / 8 {
-            self.recent.shrink_to(len * 2, place_of);
+            let held = &self.held;
+            self.recent.shrink_to(len * 2, |number| place_of(held, *number));
         }
     }
 }
 
-fn insert(table: &mut HashTable<Box<Held>>, held: Box<Held>) {
-    let id = held.task.id;
-    match table.entry(place(id), |other| other.task.id == id, place_of) {
-        Entry::Vacant(entry) => drop(entry.insert(held)),
+fn insert(table: &mut HashTable<u32>, held: &Slab<Held>, number: u32) {
+    let id = held[number].task.id;
+    let is_it = |other: &u32| held[*other].task.id == id;
+    match table.entry(place(id), is_it, |number| place_of(held, *number)) {
+        Entry::Vacant(entry) => drop(entry.insert(number)),
         Entry::Occupied(_) => panic!("task {id} is held already"),
     }
 }
 
-#[expect(clippy::borrowed_box, reason = "what the table's own functions want")]
-fn place_of(held: &Box<Held>) -> u64 {
-    place(held.task.id)
+fn take(table: &mut HashTable<u32>, held: &Slab<Held>, id: TaskId) -> Option<u32> {
+    let entry = table.find_entry(place(id), |number| held[*number].task.id == id).ok()?;
+    Some(entry.remove().0)
+}
+
+fn place_of(held: &Slab<Held>, number: u32) -> u64 {
+    place(held[number].task.id)
 }
 
 fn place(id: TaskId) -> u64 {
@@ -291,6 +302,7 @@ mod tests {
     use crate::agent::definition::Budget;
     use crate::payload::Payload;
     use crate::task::NewTask;
+    use crate::time::Millis;
 
     fn held(n: u64) -> Held {
         let new = NewTask {

@@ -10,10 +10,11 @@
 //! is in `overdue`, a heap, because late ones too must leave in order of their time. Timers of one
 //! time are always in one slot, in order of insertion; that is what keeps ties in order.
 //!
-//! Nodes live in one slab and are linked by index, so that a wheel in steady state allocates
-//! nothing. A heap alone was rejected: most timers (leases, time-outs) are cancelled, and that
-//! costs a heap `log n` or a stale entry each.
+//! Nodes live in a [`Slab`] and are linked by index, so that a wheel in steady state allocates
+//! nothing, and one that was full for a while gives its memory back. A heap alone was rejected: most
+//! timers (leases, time-outs) are cancelled, and that costs a heap `log n` or a stale entry each.
 
+use crate::slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
@@ -35,17 +36,18 @@ const STALE_MIN: usize = 64;
 const NONE: u32 = u32::MAX;
 /// The place of a node in the heap.
 const OVERDUE: u16 = u16::MAX;
-/// The place of a node in no list.
-const FREE: u16 = u16::MAX - 1;
+/// The place of a node that is not yet in a list.
+const NOWHERE: u16 = u16::MAX - 1;
 
 const _: () = {
     assert!(SLOTS == u64::BITS as usize);
     assert!(u64::BITS <= LEVELS as u32 * SLOT_BITS);
     assert!(LEVELS < u16::BITS as usize);
-    assert!(LEVELS * SLOTS < FREE as usize);
+    assert!(LEVELS * SLOTS < NOWHERE as usize);
 };
 
-/// Names one timer of one wheel. Stays unique when its place is reused, up to 2^32 times.
+/// Names one timer of one wheel. Stays unique when its place is reused: another timer of the same
+/// place has the same name only after 2^32 others.
 ///
 /// Its place is counted from 1, so that a header that may have a timer spends two words of 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,9 +72,9 @@ impl TimerId {
 pub struct Wheel<T> {
     /// The wheel's time in ms: no timer in a slot is before it.
     time_ms: u64,
-    nodes: Vec<Node<T>>,
-    free: u32,
-    len: usize,
+    nodes: Slab<Node<T>>,
+    /// The generation of the next timer: counts them all, round and round.
+    generation: u32,
     slots: Vec<Slot>,
     /// Which slots of a level hold timers.
     occupied: [u64; LEVELS],
@@ -108,9 +110,9 @@ struct Node<T> {
     prev: u32,
     next: u32,
     generation: u32,
-    /// Index of its slot, or [`OVERDUE`], or [`FREE`].
+    /// Index of its slot, or [`OVERDUE`], or [`NOWHERE`].
     place: u16,
-    item: Option<T>,
+    item: T,
 }
 
 impl<T> Wheel<T> {
@@ -119,9 +121,8 @@ impl<T> Wheel<T> {
     pub fn new(now_ms: u64) -> Wheel<T> {
         Wheel {
             time_ms: now_ms,
-            nodes: Vec::new(),
-            free: NONE,
-            len: 0,
+            nodes: Slab::default(),
+            generation: 0,
             slots: vec![Slot { head: NONE, tail: NONE }; LEVELS * SLOTS],
             occupied: [0; LEVELS],
             levels: 0,
@@ -135,35 +136,43 @@ impl<T> Wheel<T> {
     /// Timers that have neither fired nor been cancelled.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.nodes.len()
     }
 
     /// Whether there is no timer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.nodes.is_empty()
     }
 
     /// Adds a timer that is due when `at_ms <= now_ms` of an advance; a past one with the next.
     ///
     /// Constant time (a past one: `log` of the past ones at worst). Panics past 2^32 - 1 timers.
     pub fn insert(&mut self, at_ms: u64, item: T) -> TimerId {
-        let index = self.take_node(at_ms, item);
+        let generation = self.generation;
+        self.generation = generation.wrapping_add(1);
+        let node = Node { at_ms, prev: NONE, next: NONE, generation, place: NOWHERE, item };
+        let index = self.nodes.insert(node);
         if at_ms < self.time_ms {
             self.push_overdue(index);
         } else {
             self.link(index);
         }
-        self.len += 1;
-        assert!(self.len <= self.nodes.len());
-        TimerId::new(index, self.nodes[index as usize].generation)
+        TimerId::new(index, generation)
+    }
+
+    /// When a timer fires, in ms, or `None` where it has or was cancelled. Constant time.
+    #[must_use]
+    pub fn at_ms(&self, id: TimerId) -> Option<u64> {
+        let node = self.nodes.get(id.index())?;
+        (node.generation == id.generation).then_some(node.at_ms)
     }
 
     /// Takes a timer back, or `None` where it has fired or been cancelled. Constant time.
     pub fn cancel(&mut self, id: TimerId) -> Option<T> {
         let index = id.index();
-        let node = self.nodes.get(index as usize)?;
-        if node.generation != id.generation || node.place == FREE {
+        let node = self.nodes.get(index)?;
+        if node.generation != id.generation {
             return None;
         }
         if node.place == OVERDUE {
@@ -171,7 +180,7 @@ impl<T> Wheel<T> {
         } else {
             self.unlink(index);
         }
-        let item = self.free_node(index);
+        let item = self.nodes.remove(index).item;
         self.drop_stale();
         Some(item)
     }
@@ -215,7 +224,7 @@ impl<T> Wheel<T> {
     /// It may be earlier (when a slot is to be moved down): an advance then fires nothing.
     #[must_use]
     pub fn next_at_ms(&self) -> Option<u64> {
-        if self.len == 0 {
+        if self.is_empty() {
             return None;
         }
         match self.overdue.peek() {
@@ -232,11 +241,10 @@ impl<T> Wheel<T> {
             let occupied = self.occupied[place / SLOTS] & (1 << (place % SLOTS)) != 0;
             assert_eq!(occupied, index != NONE);
             while index != NONE {
-                let node = &self.nodes[index as usize];
+                let node = &self.nodes[index];
                 let own = self.place_settled(node.at_ms);
                 assert!(own == place || (own < place && self.cascading == Some(place)));
                 assert_eq!((usize::from(node.place), node.prev), (place, prev));
-                assert!(node.item.is_some());
                 (prev, index, held) = (index, node.next, held + 1);
             }
             assert_eq!(self.slots[place].tail, prev);
@@ -247,9 +255,7 @@ impl<T> Wheel<T> {
         let stale = self.overdue.iter().filter(|Reverse(entry)| self.is_stale(entry)).count();
         assert_eq!(stale, self.stale);
         assert!(self.overdue.iter().all(|Reverse(entry)| entry.at_ms < self.time_ms));
-        assert_eq!(held + self.overdue.len() - stale, self.len);
-        let free = self.nodes.iter().filter(|node| node.place == FREE).count();
-        assert_eq!(self.len + free, self.nodes.len());
+        assert_eq!(held + self.overdue.len() - stale, self.len());
     }
 
     /// The start of the first occupied slot, in ms.
@@ -286,7 +292,7 @@ impl<T> Wheel<T> {
                 continue;
             }
             assert!(entry.at_ms < self.time_ms);
-            out.push(self.free_node(entry.index));
+            out.push(self.nodes.remove(entry.index).item);
         }
         self.drop_stale();
     }
@@ -299,9 +305,9 @@ impl<T> Wheel<T> {
             if index == NONE {
                 return;
             }
-            assert_eq!(self.nodes[index as usize].at_ms, self.time_ms);
+            assert_eq!(self.nodes[index].at_ms, self.time_ms);
             self.unlink(index);
-            out.push(self.free_node(index));
+            out.push(self.nodes.remove(index).item);
         }
     }
 
@@ -320,7 +326,7 @@ impl<T> Wheel<T> {
             let index = self.slots[slot].head;
             self.unlink(index);
             self.link(index);
-            assert!(usize::from(self.nodes[index as usize].place) < slot);
+            assert!(usize::from(self.nodes[index].place) < slot);
             moved += 1;
         }
         moved
@@ -358,7 +364,7 @@ impl<T> Wheel<T> {
     }
 
     fn push_overdue(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
+        let node = &mut self.nodes[index];
         assert!(node.at_ms < self.time_ms);
         node.place = OVERDUE;
         let (at_ms, generation, seq) = (node.at_ms, node.generation, self.late_seq);
@@ -367,7 +373,7 @@ impl<T> Wheel<T> {
     }
 
     fn is_stale(&self, entry: &Overdue) -> bool {
-        self.nodes[entry.index as usize].generation != entry.generation
+        self.nodes.get(entry.index).is_none_or(|node| node.generation != entry.generation)
     }
 
     /// Keeps cancelled entries off the heap's top and below half of it.
@@ -383,8 +389,8 @@ impl<T> Wheel<T> {
         if self.stale < STALE_MIN || self.stale * 2 < self.overdue.len() {
             return;
         }
-        let nodes = &self.nodes;
-        self.overdue.retain(|Reverse(e)| nodes[e.index as usize].generation == e.generation);
+        let is_it = |e: &Overdue| self.nodes.get(e.index).map(|node| node.generation);
+        self.overdue.retain(|Reverse(e)| is_it(e) == Some(e.generation));
         self.stale = 0;
     }
 
@@ -407,9 +413,9 @@ impl<T> Wheel<T> {
     }
 
     fn link(&mut self, index: u32) {
-        let place = self.place(self.nodes[index as usize].at_ms);
+        let place = self.place(self.nodes[index].at_ms);
         let tail = self.slots[place].tail;
-        let node = &mut self.nodes[index as usize];
+        let node = &mut self.nodes[index];
         (node.place, node.prev, node.next) = (place as u16, tail, NONE);
         self.slots[place].tail = index;
         if tail == NONE {
@@ -417,24 +423,24 @@ impl<T> Wheel<T> {
             self.occupied[place / SLOTS] |= 1 << (place % SLOTS);
             self.levels |= 1 << (place / SLOTS);
         } else {
-            self.nodes[tail as usize].next = index;
+            self.nodes[tail].next = index;
         }
     }
 
     fn unlink(&mut self, index: u32) {
-        let Node { prev, next, place, .. } = self.nodes[index as usize];
+        let &Node { prev, next, place, .. } = &self.nodes[index];
         let place = usize::from(place);
         assert!(place < LEVELS * SLOTS, "a timer in no slot is unlinked");
         assert!(self.occupied[place / SLOTS] & (1 << (place % SLOTS)) != 0);
         if prev == NONE {
             self.slots[place].head = next;
         } else {
-            self.nodes[prev as usize].next = next;
+            self.nodes[prev].next = next;
         }
         if next == NONE {
             self.slots[place].tail = prev;
         } else {
-            self.nodes[next as usize].prev = prev;
+            self.nodes[next].prev = prev;
         }
         if self.slots[place].head == NONE {
             self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
@@ -445,35 +451,6 @@ impl<T> Wheel<T> {
                 self.cascading = None;
             }
         }
-    }
-
-    fn take_node(&mut self, at_ms: u64, item: T) -> u32 {
-        let index = self.free;
-        if index != NONE {
-            let node = &mut self.nodes[index as usize];
-            assert!(node.place == FREE && node.item.is_none());
-            self.free = node.next;
-            (node.at_ms, node.item) = (at_ms, Some(item));
-            return index;
-        }
-        assert!(self.nodes.len() < NONE as usize, "too many timers");
-        let index = self.nodes.len() as u32;
-        let node =
-            Node { at_ms, prev: NONE, next: NONE, generation: 0, place: FREE, item: Some(item) };
-        self.nodes.push(node);
-        index
-    }
-
-    fn free_node(&mut self, index: u32) -> T {
-        let node = &mut self.nodes[index as usize];
-        assert_ne!(node.place, FREE);
-        node.place = FREE;
-        node.generation = node.generation.wrapping_add(1);
-        node.next = self.free;
-        self.free = index;
-        assert!(0 < self.len);
-        self.len -= 1;
-        node.item.take().expect("a timer in a list carries its item")
     }
 }
 

@@ -3,14 +3,16 @@
 //! A token that is remembered, local, or of a known key is checked without waiting. Only where the
 //! issuer may know better is it asked, by [`authorise_asking`]. A request without a token may have
 //! the cookie of a session instead; then it must prove that our own page made it when it changes
-//! something.
+//! something. Nodes that share their sessions are asked about one there as well, not on every
+//! request.
 
-use crate::browser::is_ours;
+use crate::browser::{Look, is_ours};
 use crate::core::{Core, Verify};
 use crate::time;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::http::request::Parts;
+use no_auth::session::Secret;
 use no_auth::{Denied, Permission, Principal};
 
 /// Why somebody was not let in; the gate counts it, keeps it and makes a problem of it.
@@ -33,7 +35,7 @@ pub(crate) enum NotAllowed {
 }
 
 /// The principal of a request for something that needs this permission; `None` when that takes the
-/// issuer's word.
+/// issuer's word, or the other nodes'.
 ///
 /// # Errors
 /// [`NotAllowed`].
@@ -43,8 +45,13 @@ pub(crate) fn authorise(
     needed: Permission,
 ) -> Result<Option<Principal>, NotAllowed> {
     let Some(verify) = &core.verify else { return Ok(Some(Principal::unchecked())) };
-    if let Some(principal) = of_session(core, head)? {
-        return allowed(principal, needed).map(Some);
+    match look(core, head) {
+        Look::Session(secret, session) => {
+            let principal = of_session(core, head, &secret, session.principal)?;
+            return allowed(principal, needed).map(Some);
+        }
+        Look::Ask(_) => return Ok(None),
+        Look::Nobody => {}
     }
     match proven(verify, &head.headers) {
         Err(why) if why.asks_issuer() && core.provider.is_some() => Ok(None),
@@ -52,16 +59,22 @@ pub(crate) fn authorise(
     }
 }
 
-/// The same, with the issuer's word where it is needed.
+/// The same, with the word of the issuer or the other nodes where it is needed.
 ///
 /// # Errors
 /// [`NotAllowed`].
 pub(crate) async fn authorise_asking(
     core: &Core,
-    headers: &HeaderMap,
+    head: &Parts,
     needed: Permission,
 ) -> Result<Principal, NotAllowed> {
-    allowed(identify(core, headers).await?, needed)
+    // Whatever was known before: another request may have asked meanwhile.
+    if let Some(browsers) = core.browsers.as_ref().filter(|_| has_cookie_alone(head))
+        && let Some((secret, session)) = browsers.session(&head.headers).await
+    {
+        return allowed(of_session(core, head, &secret, session.principal)?, needed);
+    }
+    allowed(identify(core, &head.headers).await?, needed)
 }
 
 /// The principal of a request's token, whatever it may.
@@ -93,17 +106,28 @@ pub(crate) fn method_of(core: &Core, headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// Who logged in, when the request has a session's cookie and no token.
-fn of_session(core: &Core, head: &Parts) -> Result<Option<Principal>, NotAllowed> {
-    let Some(browsers) = &core.browsers else { return Ok(None) };
-    if head.headers.contains_key(AUTHORIZATION) || !head.headers.contains_key(COOKIE) {
-        return Ok(None);
+/// What is known of the session of a request with a cookie and without a token.
+fn look(core: &Core, head: &Parts) -> Look {
+    match &core.browsers {
+        Some(browsers) if has_cookie_alone(head) => browsers.look(&head.headers),
+        _ => Look::Nobody,
     }
-    let Some((secret, session)) = browsers.session(&head.headers) else { return Ok(None) };
-    let principal = session.principal;
-    if head.method.is_safe() || is_ours(&head.headers, &secret) {
+}
+
+fn has_cookie_alone(head: &Parts) -> bool {
+    head.headers.contains_key(COOKIE) && !head.headers.contains_key(AUTHORIZATION)
+}
+
+/// Who logged in, when our own page made the request or nothing is changed by it.
+fn of_session(
+    core: &Core,
+    head: &Parts,
+    secret: &Secret,
+    principal: Principal,
+) -> Result<Principal, NotAllowed> {
+    if head.method.is_safe() || is_ours(&head.headers, secret) {
         core.stats.security.session_accepted();
-        Ok(Some(principal))
+        Ok(principal)
     } else {
         Err(NotAllowed::Forged { principal })
     }

@@ -10,6 +10,7 @@ use crate::authorise::NotAllowed;
 use crate::oidc::RETRY_AFTER_S;
 use crate::problem::{Code, Problem};
 use crate::proxies::Proxies;
+use crate::redis::{self, Redis};
 use crate::route::Response;
 use crate::stats::{HttpStats, Limit, Suspicion, Violation};
 use crate::time;
@@ -85,6 +86,25 @@ impl Limits {
         });
         let unknown_tasks = Limiter::new(Rate::new(UNKNOWN_TASKS.0, UNKNOWN_TASKS.1));
         Limits { asks, failures: Limiter::new(rates.failures), unknown_tasks, proxies }
+    }
+
+    /// Keeps the limits together with the other nodes, for ever. By one task of the node.
+    pub async fn share(&self, redis: &Redis) {
+        let address = |key: &AddressKey| blake3::hash(&key.bytes());
+        self.failures.share();
+        if let Some(asks) = &self.asks {
+            asks.principal.share();
+            asks.address.share();
+        }
+        loop {
+            tokio::time::sleep(redis::limits::EVERY).await;
+            redis::limits::share(redis, "limit:failures", &self.failures, address).await;
+            if let Some(asks) = &self.asks {
+                redis::limits::share(redis, "limit:address", &asks.address, address).await;
+                let name = principal_name;
+                redis::limits::share(redis, "limit:principal", &asks.principal, name).await;
+            }
+        }
     }
 
     /// Forgets who is at rest. To be called from time to time, by any thread.
@@ -388,6 +408,13 @@ impl Gate {
             headers.insert(RATE_LIMIT, standing);
         }
     }
+}
+
+/// A hash of a principal that no other has.
+fn principal_name((tenant, subject): &PrincipalKey) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(tenant.len() as u64).to_le_bytes());
+    hasher.update(tenant.as_bytes()).update(subject.as_bytes()).finalize()
 }
 
 fn who(principal: &Principal, method: &'static str) -> Who {

@@ -5,7 +5,7 @@
 //! parses, asks a shard through `core` and renders with `render`; `pump` brings the shards' effects
 //! back to those who wait in `pending`. `authorise` asks for a proof of identity, `gate` limits and
 //! has the audit log written. Out: `out` makes the calls that shards order, `oidc` those to the
-//! issuer of tokens.
+//! issuer of tokens, `redis` those for what nodes share.
 //!
 //! Put together by [`NetCore`]; ops mounts its own routes on it.
 
@@ -36,6 +36,7 @@ pub mod problem;
 pub mod proxies;
 pub mod pump;
 pub mod reads;
+pub mod redis;
 pub mod render;
 pub mod render_event;
 pub mod route;

@@ -13,6 +13,7 @@ use crate::oidc::Provider;
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
 use crate::reads::Reads;
+use crate::redis::Redis;
 use crate::route::Router;
 use crate::server::{Door, ServerLimits, serve};
 use crate::shards::{Lanes, Shards};
@@ -106,6 +107,8 @@ pub struct NetCoreParts {
     pub provider: Option<Provider>,
     /// Browsers that log in or have.
     pub browsers: Option<Arc<Browsers>>,
+    /// What nodes share; net core 0 keeps it for all.
+    pub redis: Option<Arc<Redis>>,
     /// Counts what proofs of identity come to.
     pub count_proof: CountProof,
     /// Rate limits and the audit log.
@@ -122,6 +125,7 @@ pub struct NetCore {
     bell: OwnedFd,
     ordered: NetOrdered,
     net: NetId,
+    redis: Option<Arc<Redis>>,
 }
 
 impl NetCore {
@@ -156,8 +160,8 @@ impl NetCore {
         });
         let mut router = Router::new(core);
         api::mount(&mut router);
-        let (sleeper, bell, ordered) = (parts.sleeper, parts.bell, parts.ordered);
-        NetCore { router, effects, sleeper, bell, ordered, net: parts.net }
+        let NetCoreParts { sleeper, bell, ordered, net, redis, .. } = parts;
+        NetCore { router, effects, sleeper, bell, ordered, net, redis }
     }
 
     /// The table alone, for tests that play the shards themselves.
@@ -221,6 +225,7 @@ impl NetCore {
             pumped = pump.run() => pumped,
             () = ringing => Ok(()),
             () = keep_issuer_fresh(&core, self.net) => Ok(()),
+            () = keep_shared(&core, self.redis, self.net) => Ok(()),
             () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
         }
     }
@@ -232,6 +237,21 @@ async fn keep_issuer_fresh(core: &Core, net: NetId) {
         Some(provider) if net == NetId(0) => provider.keep_fresh().await,
         _ => std::future::pending().await,
     }
+}
+
+/// Keeps the connection to Redis and what is shared over it: by net core 0, for all.
+async fn keep_shared(core: &Core, redis: Option<Arc<Redis>>, net: NetId) {
+    let Some(redis) = redis.filter(|_| net == NetId(0)) else {
+        return std::future::pending().await;
+    };
+    let rng = Rng::new(core.rng.borrow_mut().next_u64());
+    let sessions = async {
+        match &core.browsers {
+            Some(browsers) => browsers.keep().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::join!(redis.keep(rng), core.gate.limits.share(&redis), sessions);
 }
 
 /// Keeps the core's intake as ordered; net core 0 tells the shards as well.
@@ -312,6 +332,7 @@ mod tests {
             verify: None,
             provider: None,
             browsers: None,
+            redis: None,
             count_proof: Box::new(|_| {}),
             gate: Gate::default(),
             seed: 1,

@@ -232,7 +232,7 @@ impl Router {
             Some(principal) => principal,
             // Boxed, so that no other request carries the room for it.
             None => {
-                let asked = Box::pin(authorise_asking(core, &parts.headers, needed)).await;
+                let asked = Box::pin(authorise_asking(core, parts, needed)).await;
                 asked.map_err(refused)?
             }
         };

@@ -205,6 +205,7 @@ impl World {
             verify: Some(proofs.verify),
             provider: proofs.provider,
             browsers: proofs.browsers,
+            redis: None,
             count_proof: proofs.count_proof,
             gate: proofs.gate,
             seed: 7,

@@ -5,7 +5,7 @@
 //! Checks and resources are read, never waited for. The status alone asks the shards for figures;
 //! one that is too busy to give them in time is shown without.
 
-use crate::health::{Check, Examined, Health, text_of, word};
+use crate::health::{Check, Health, text_of};
 use crate::process::ProcessReader;
 use crate::shutdown::{self, Handler};
 use crate::vitals::Stage;
@@ -99,19 +99,20 @@ pub fn mount(router: &mut Router, health: &Arc<Health>, about: About) {
 
 impl Admin {
     fn detailed(&self) -> no_net::route::Response {
-        let Examined { checks, is_well, ready } = self.health.examine();
-        let named: Map<String, Value> = checks
+        let found = self.health.examine();
+        let named: Map<String, Value> = found
+            .checks
             .iter()
             .map(|check| (check.name.to_owned(), self.health.detailed(check)))
             .collect();
         let body = json!({
-            "status": word(is_well),
-            "ready": ready,
+            "status": found.word(),
+            "ready": found.ready,
             "checks": named,
             "resources": self.resources(),
         });
         // As `/health` answers, so that either can be probed.
-        let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status = if found.is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         json(status, body.to_string().into_bytes())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! They ask nobody: signs of life are read, not requested, so that overload or a stuck disk never
 //! makes the answer late. An issuer of tokens that does not answer makes the node unwell, not
-//! unready: whoever it let in before goes on working.
+//! unready: whoever it let in before goes on working. Redis away makes it no more than degraded:
+//! it answers 200, as all of its work goes on.
 
 use crate::audit;
 use crate::metrics::Life;
@@ -12,6 +13,7 @@ use hyper::{Method, StatusCode};
 use no_engine::time::Millis;
 use no_net::audit::AuditLink;
 use no_net::oidc::Issuer;
+use no_net::redis::Redis;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
 use no_net::time;
@@ -26,6 +28,22 @@ pub struct Check {
     pub name: &'static str,
     /// What is wrong; `None` when nothing is.
     pub fault: Option<String>,
+    /// Whether the node is unwell with it, and not just degraded.
+    pub is_grave: bool,
+}
+
+impl Check {
+    /// A check that the node is unwell without.
+    #[must_use]
+    pub fn grave(name: &'static str, fault: Option<String>) -> Check {
+        Check { name, fault, is_grave: true }
+    }
+
+    /// A check that the node does its work without.
+    #[must_use]
+    pub fn light(name: &'static str, fault: Option<String>) -> Check {
+        Check { name, fault, is_grave: false }
+    }
 }
 
 /// All checks that this node can make of itself.
@@ -42,13 +60,10 @@ pub fn checks(vitals: &Vitals) -> Vec<Check> {
     let disk = vitals.is_disk_low().then(|| "free room is below engine.diskReserveBytes".into());
     let memory = vitals.is_memory_full().then(|| "more is used than engine.memoryMaxBytes".into());
     vec![
-        Check {
-            name: "shards",
-            fault: stuck.map(|shard| format!("shard {shard} gives no sign of life")),
-        },
-        Check { name: "journal", fault: journal },
-        Check { name: "disk", fault: disk },
-        Check { name: "memory", fault: memory },
+        Check::grave("shards", stuck.map(|shard| format!("shard {shard} gives no sign of life"))),
+        Check::grave("journal", journal),
+        Check::grave("disk", disk),
+        Check::grave("memory", memory),
     ]
 }
 
@@ -70,6 +85,8 @@ pub fn readiness(vitals: &Vitals) -> (bool, &'static str) {
 pub struct Others {
     /// The issuer of tokens.
     pub issuer: Option<Arc<Issuer>>,
+    /// What nodes share.
+    pub redis: Option<Arc<Redis>>,
     /// The audit log.
     pub audit: Option<AuditLink>,
     /// The certificate.
@@ -94,7 +111,7 @@ struct LastFault {
 pub struct Examined {
     /// In a fixed order.
     pub checks: Vec<Check>,
-    /// Whether all is well and work is taken.
+    /// Whether work is taken and nothing grave is wrong.
     pub is_well: bool,
     /// In one word, whether work is taken or why not.
     pub ready: &'static str,
@@ -117,14 +134,15 @@ impl Health {
     #[must_use]
     pub fn examine(&self) -> Examined {
         let mut checks = checks(&self.vitals);
-        let Others { issuer, audit, tls } = &self.others;
-        checks.extend(audit.iter().map(|log| Check { name: "audit", fault: audit::fault(log) }));
-        let issuer = issuer.iter();
-        checks.extend(issuer.map(|issuer| Check { name: "oidc", fault: issuer.fault() }));
-        checks.extend(tls.iter().map(|tls| Check { name: "tls", fault: tls.fault() }));
+        let Others { issuer, redis, audit, tls } = &self.others;
+        checks.extend(audit.iter().map(|log| Check::grave("audit", audit::fault(log))));
+        checks.extend(issuer.iter().map(|issuer| Check::grave("oidc", issuer.fault())));
+        checks.extend(redis.iter().map(|redis| Check::light("redis", redis.fault())));
+        checks.extend(tls.iter().map(|tls| Check::grave("tls", tls.fault())));
         self.remember(&checks);
         let (is_ready, ready) = readiness(&self.vitals);
-        let is_well = is_ready && checks.iter().all(|check| check.fault.is_none());
+        let is_well =
+            is_ready && checks.iter().all(|check| !check.is_grave || check.fault.is_none());
         Examined { checks, is_well, ready }
     }
 
@@ -149,7 +167,7 @@ impl Health {
         }
         let at = time::wall();
         let mut last = self.last_faults();
-        for Check { name, fault } in checks {
+        for Check { name, fault, .. } in checks {
             if let Some(fault) = fault {
                 last.insert(name, LastFault { fault: fault.clone(), at });
             }
@@ -176,10 +194,12 @@ impl Health {
 pub fn mount(router: &mut Router, health: &Arc<Health>) {
     let shown = Arc::clone(health);
     let overall = handler(move |_| {
-        let Examined { checks, is_well, ready } = shown.examine();
+        let found = shown.examine();
+        let checks = found.checks.iter();
         let named: Map<String, Value> =
-            checks.iter().map(|check| (check.name.to_owned(), shown_check(check))).collect();
-        answer(is_well, json!({"status": word(is_well), "ready": ready, "checks": named}))
+            checks.map(|check| (check.name.to_owned(), shown_check(check))).collect();
+        let body = json!({"status": found.word(), "ready": found.ready, "checks": named});
+        answer(found.is_well, body)
     });
     router.mount(Method::GET, "/health", Access::Open, overall);
     let live = handler(|_| answer(true, json!({"status": "live"})));
@@ -192,10 +212,16 @@ pub fn mount(router: &mut Router, health: &Arc<Health>) {
     router.mount(Method::GET, "/health/ready", Access::Open, ready);
 }
 
-/// In one word how it is.
-#[must_use]
-pub fn word(is_well: bool) -> &'static str {
-    if is_well { "ok" } else { "failing" }
+impl Examined {
+    /// In one word how it is.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match (self.is_well, self.checks.iter().all(|check| check.fault.is_none())) {
+            (true, true) => "ok",
+            (true, false) => "degraded",
+            (false, _) => "failing",
+        }
+    }
 }
 
 /// An instant as the API writes it.
@@ -209,7 +235,10 @@ pub fn text_of(at: Millis) -> String {
 fn shown_check(check: &Check) -> Value {
     match &check.fault {
         None => json!({"status": "ok"}),
-        Some(fault) => json!({"status": "failing", "error": fault}),
+        Some(fault) => {
+            let status = if check.is_grave { "failing" } else { "degraded" };
+            json!({"status": status, "error": fault})
+        }
     }
 }
 

@@ -268,6 +268,8 @@ pub const FAMILIES: &[Family] = &[
     security::AUDIT_LINES,
     security::AUDIT_SUPPRESSED,
     security::AUDIT_ERRORS,
+    security::REDIS_REQUESTS,
+    security::REDIS_BREAKER,
     histogram(
         "no_journal_commit_duration_seconds",
         &["shard"],

@@ -15,6 +15,7 @@ use no_net::audit::AuditLink;
 use no_net::body::OutBody;
 use no_net::core::Core;
 use no_net::out::OutConfig;
+use no_net::redis::Redis;
 use no_net::route::{Access, Outcome, Response, Router, handler};
 use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES, SecurityFigures};
 use no_storage::sqlite::StoreWatch;
@@ -35,6 +36,8 @@ pub struct Shown {
     pub store: StoreWatch,
     /// What the audit log wrote, when there is one.
     pub audit: Option<AuditLink>,
+    /// What nodes share, when it is configured.
+    pub redis: Option<Arc<Redis>>,
     /// Counts what the outbound guard refused.
     pub out: OutConfig,
     /// Whether anybody may scrape.
@@ -98,6 +101,9 @@ impl Monitor {
         counts.add_security(&security);
         if let Some(audit) = &self.shown.audit {
             counts.audit = AuditLines::of(audit.counts());
+        }
+        if let Some(redis) = &self.shown.redis {
+            counts.redis = redis.figures();
         }
         counts
     }

@@ -142,6 +142,7 @@ impl Vitals {
 
     /// Looks at the process's memory; whether it is past its bound.
     pub fn look_at_memory(&self) -> bool {
+        process::give_memory_back();
         let used = process::resident_bytes();
         let is_full = used.is_some_and(|used| self.bounds.memory_max_bytes < used);
         self.is_memory_full.store(is_full, Ordering::Relaxed);

@@ -1,240 +1,17 @@
 //! A browser logs in at an issuer that does what a test wants, right or wrong.
 
 mod e2e;
+mod issuer;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::client::JSON;
-use e2e::{Act, Client, Home, Node, PATIENCE, Reply, Seen, Server};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
-use jsonwebtoken::{Algorithm, EncodingKey};
+use e2e::{Home, PATIENCE, Reply};
+use issuer::{Browser, CALLBACK, CLIENT, Issuer, now_s};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use url::Url;
-
-/// Our client at the issuer.
-const CLIENT: &str = "console";
-/// Where it sends browsers back to; nothing listens there, as the test plays the browser.
-const CALLBACK: &str = "http://127.0.0.1/auth/callback";
-
-/// PKCS#8 of an Ed25519 key without its seed (RFC 8410).
-const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-
-/// What the issuer's next ID token says otherwise than it should: claims that replace the right
-/// ones, null for none.
-type Twist = Arc<Mutex<BTreeMap<&'static str, Value>>>;
-
-/// An issuer, with the codes that it gave and what they were asked with.
-struct Issuer {
-    url: Arc<OnceLock<String>>,
-    twist: Twist,
-    codes: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>,
-}
-
-fn signing() -> EncodingKey {
-    EncodingKey::from_ed_der(&[&PKCS8[..], &[7; 32]].concat())
-}
-
-fn jwks() -> Value {
-    let jwk = Jwk::from_encoding_key(&signing(), Algorithm::EdDSA).expect("a key");
-    let AlgorithmParameters::OctetKeyPair(pair) = jwk.algorithm else { panic!("no Ed25519") };
-    json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": pair.x, "kid": "k1", "alg": "EdDSA"}]})
-}
-
-fn signed(header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(header), part(claims));
-    let key = signing();
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA);
-    format!("{message}.{}", signature.expect("signed"))
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
-}
-
-fn form(text: &str) -> BTreeMap<String, String> {
-    url::form_urlencoded::parse(text.as_bytes()).into_owned().collect()
-}
-
-impl Issuer {
-    fn start() -> Issuer {
-        let (url, twist) = (Arc::<OnceLock<String>>::default(), Twist::default());
-        let codes = Arc::<Mutex<BTreeMap<String, BTreeMap<String, String>>>>::default();
-        let own = (Arc::clone(&url), Arc::clone(&twist), Arc::clone(&codes));
-        let server = Server::start(move |seen, _| {
-            let (url, twist, codes) = &own;
-            let url = url.get().expect("set before anybody asks");
-            match seen.path.as_str() {
-                "/.well-known/openid-configuration" => Act::Answer(200, metadata(url)),
-                "/jwks" => Act::Answer(200, jwks()),
-                "/token" => exchange(seen, url, twist, codes),
-                "/userinfo" => userinfo(twist),
-                _ => Act::Answer(404, json!({})),
-            }
-        });
-        url.set(server.url("")).expect("once");
-        Issuer { url, twist, codes }
-    }
-
-    fn url(&self) -> &str {
-        self.url.get().expect("set at the start")
-    }
-
-    /// A node that knows it, with a session that ends as configured.
-    fn node(&self) -> (Home, Node) {
-        self.node_with(&json!({}))
-    }
-
-    fn node_with(&self, security: &Value) -> (Home, Node) {
-        let home = Home::new(json!({
-            "oauth": {"issuer": self.url(), "clientId": CLIENT, "redirectUri": CALLBACK},
-            "security": security,
-        }));
-        let node = home.start();
-        (home, node)
-    }
-
-    /// What the browser would do there: log in, and be given a code for what was asked.
-    fn code(&self, login: &Url) -> String {
-        let asked: BTreeMap<String, String> = login.query_pairs().into_owned().collect();
-        let mut codes = self.codes.lock().expect("no panic");
-        let code = format!("code-{}", codes.len());
-        codes.insert(code.clone(), asked);
-        code
-    }
-}
-
-fn metadata(url: &str) -> Value {
-    json!({
-        "issuer": url,
-        "authorization_endpoint": format!("{url}/authorize?from=metadata"),
-        "token_endpoint": format!("{url}/token"),
-        "end_session_endpoint": format!("{url}/end"),
-        "userinfo_endpoint": format!("{url}/userinfo"),
-        "jwks_uri": format!("{url}/jwks"),
-        "authorization_response_iss_parameter_supported": true,
-    })
-}
-
-/// The token endpoint: a code is good once, with its verifier.
-fn exchange(
-    seen: &Seen,
-    url: &str,
-    twist: &Twist,
-    codes: &Mutex<BTreeMap<String, BTreeMap<String, String>>>,
-) -> Act {
-    let sent = form(seen.body.as_str().unwrap_or_default());
-    let given = codes.lock().expect("no panic").remove(&sent["code"]);
-    let Some(asked) = given else { return Act::Answer(400, json!({"error": "invalid_grant"})) };
-    let challenge = no_auth::login::challenge_of(&sent["code_verifier"]);
-    if challenge != asked["code_challenge"] || sent["redirect_uri"] != CALLBACK {
-        return Act::Answer(400, json!({"error": "invalid_grant"}));
-    }
-    let mut claims = json!({
-        "iss": url, "aud": CLIENT, "sub": "ann", "nonce": asked["nonce"], "name": "Ann",
-        "iat": now_s(), "exp": now_s() + 300, "roles": ["submitter"], "tenant": "acme",
-    });
-    let mut header = json!({"alg": "EdDSA", "kid": "k1", "typ": "JWT"});
-    for (name, value) in &*twist.lock().expect("no panic") {
-        match name.strip_prefix("header.") {
-            Some(name) => header[name] = value.clone(),
-            None if name.starts_with("userinfo.") => {}
-            None if value.is_null() => {
-                claims.as_object_mut().expect("an object").remove(*name);
-            }
-            None => claims[*name] = value.clone(),
-        }
-    }
-    let id_token = signed(&header, &claims);
-    Act::Answer(200, json!({"id_token": id_token, "token_type": "Bearer", "access_token": "x"}))
-}
-
-/// The UserInfo endpoint.
-fn userinfo(twist: &Twist) -> Act {
-    let (mut status, mut told) =
-        (200, json!({"sub": "ann", "roles": ["viewer"], "tenant": "zeta"}));
-    for (name, value) in &*twist.lock().expect("no panic") {
-        match name.strip_prefix("userinfo.") {
-            Some("status") => status = value.as_u64().expect("a status") as u16,
-            Some(name) => told[name] = value.clone(),
-            None => {}
-        }
-    }
-    Act::Answer(status, told)
-}
-
-/// A browser: a client without a token, with cookies.
-struct Browser {
-    client: Client,
-    cookies: BTreeMap<String, String>,
-}
-
-impl Browser {
-    fn new(node: &Node) -> Browser {
-        Browser { client: node.with_token(None), cookies: BTreeMap::new() }
-    }
-
-    fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        let cookies = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
-        let cookies = cookies.collect::<Vec<_>>().join("; ");
-        let mut all = headers.to_vec();
-        if !cookies.is_empty() {
-            all.push(("cookie", &cookies));
-        }
-        let body = (method != "GET").then_some(body.as_bytes());
-        let reply = self.client.send(method, path, &all, body);
-        for cookie in reply.headers.get_all("set-cookie") {
-            let cookie = cookie.to_str().expect("ASCII");
-            assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
-            let (name, rest) = cookie.split_once('=').expect("a cookie");
-            let value = rest.split(';').next().expect("a value").to_owned();
-            if cookie.contains("Max-Age=0") {
-                self.cookies.remove(name);
-            } else {
-                self.cookies.insert(name.to_owned(), value);
-            }
-        }
-        reply
-    }
-
-    fn get(&mut self, path: &str) -> Reply {
-        self.send("GET", path, &[], "")
-    }
-
-    /// Begins a login; where it is sent.
-    fn begin(&mut self, path: &str) -> Url {
-        let reply = self.get(path).expect(302);
-        assert_eq!(reply.header("cache-control"), "no-store");
-        Url::parse(reply.header("location")).expect("a URL")
-    }
-
-    /// Comes back from the issuer with these, in place of the right ones; empty for none.
-    fn back(&mut self, issuer: &Issuer, login: &Url, wrong: &[(&str, &str)]) -> Reply {
-        let asked: BTreeMap<_, _> = login.query_pairs().into_owned().collect();
-        let code = issuer.code(login);
-        let mut right = BTreeMap::from([
-            ("code", code.as_str()),
-            ("state", asked["state"].as_str()),
-            ("iss", issuer.url()),
-        ]);
-        right.extend(wrong.iter().copied());
-        let right = right.into_iter().filter(|(_, value)| !value.is_empty());
-        let query: String = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(right)
-            .append_pair("session_state", "what some issuers add")
-            .finish();
-        self.get(&format!("/auth/callback?{query}"))
-    }
-
-    fn log_in(&mut self, issuer: &Issuer) {
-        let login = self.begin("/auth/login");
-        let reply = self.back(issuer, &login, &[]).expect(303);
-        assert_eq!(reply.header("location"), "/auth/me");
-    }
-}
 
 #[test]
 fn a_browser_logs_in_works_and_logs_out() {
@@ -456,5 +233,41 @@ fn without_a_client_there_is_no_login() {
     assert!(told["detail"].as_str().expect("a text").contains("oauth.issuer"), "{told}");
     let me = node.get("/auth/me").ok(200);
     assert_eq!((&me["method"], &me["tenant"]), (&json!("bearer"), &json!("default")));
+    node.stop();
+}
+
+#[test]
+fn logins_in_several_tabs_leave_each_other_alone_and_are_bounded() {
+    let issuer = Issuer::start();
+    let (_home, node) = issuer.node();
+    let mut browser = Browser::new(&node);
+    let tabs =
+        [browser.begin("/auth/login?return_to=/a"), browser.begin("/auth/login?return_to=/b")];
+    for (login, expected) in tabs.iter().zip(["/a", "/b"]) {
+        let reply = browser.back(&issuer, login, &[]).expect(303);
+        assert_eq!(reply.header("location"), expected);
+    }
+    assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["no_session"]);
+    let tabs: Vec<_> = (0..8).map(|_| browser.begin("/auth/login")).collect();
+    let under_way = browser.cookies.keys().filter(|name| name.starts_with("no_login_")).count();
+    assert_eq!(under_way, 5, "{:?}", browser.cookies.keys());
+    browser.back(&issuer, &tabs[7], &[]).expect(303);
+    node.stop();
+}
+
+#[test]
+fn a_logout_leads_back_where_it_is_configured_to() {
+    let issuer = Issuer::start();
+    let back = "http://127.0.0.1/console/";
+    let home = issuer.home(&json!({"oauth": {"postLogoutRedirectUri": back}}));
+    let node = home.start();
+    let mut browser = Browser::new(&node);
+    browser.log_in(&issuer);
+    let csrf = browser.csrf();
+    let headers = [("accept", "application/json"), ("x-csrf-token", &*csrf)];
+    let out = browser.send("POST", "/auth/logout", &headers, "").ok(200);
+    let end = Url::parse(out["logout_url"].as_str().expect("a URL")).expect("a URL");
+    let asked: BTreeMap<_, _> = end.query_pairs().into_owned().collect();
+    assert_eq!((&*asked["post_logout_redirect_uri"], &*asked["client_id"]), (back, CLIENT));
     node.stop();
 }

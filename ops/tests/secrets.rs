@@ -14,8 +14,13 @@ use std::process::{Command, Output};
 /// What every marked value begins with. As plain as an error code, so that nothing filters it.
 const MARK: &str = "marked_";
 /// Variables of secrets, and the one that a model's `apiKeyEnv` names.
-const VARIABLES: [&str; 4] =
-    ["NO_DB_PASSWORD", "NO_REDIS_PASSWORD", "NO_OAUTH_CLIENT_SECRET", "MODEL_KEY"];
+const VARIABLES: [&str; 5] = [
+    "NO_DB_PASSWORD",
+    "NO_REDIS_PASSWORD",
+    "NO_OAUTH_CLIENT_SECRET",
+    "NO_SESSION_KEY",
+    "MODEL_KEY",
+];
 
 /// The marked value of a secret.
 fn marked(name: &str) -> String {
@@ -307,7 +312,7 @@ fn bad_secrets_are_refused_with_what_to_do_and_without_the_secret() {
     let home = Home::new(json!({}));
     let file = |text: &str| secret_file(&home, "s", text);
     let secret = marked("x");
-    for name in ["NO_DB_PASSWORD", "NO_REDIS_PASSWORD", "NO_OAUTH_CLIENT_SECRET"] {
+    for name in &VARIABLES[..4] {
         let by_file = format!("{name}_FILE");
         let at = |path: &Path, pieces: &[&str]| {
             let pieces = [&[by_file.as_str()], pieces].concat();

@@ -3,7 +3,7 @@
 //! Each timer is checked against the task when it fires, so that a stale one does nothing, and one
 //! that comes early by the wall clock (it was set back) is set again.
 
-use super::{Bug, Gated, Machine};
+use super::{Bug, Gated, Machine, index};
 use crate::agent::state::{OpenState, OpenStep, StepKind};
 use crate::effect::Effect;
 use crate::event::Event;
@@ -80,8 +80,11 @@ impl Machine {
     fn fire_wall(&mut self, now: Now, id: TaskId) {
         let is_early = self.has_bug(Bug::EarlyTimer);
         let Some(held) = self.held_mut(id) else { return };
-        let Some((_, at)) = held.wall_timer.take() else { return };
-        let until = if is_early { at.max(now.wall) } else { now.wall };
+        if held.wall_timer.take().is_none() {
+            return;
+        }
+        let at = index::wall_at(&held.task).filter(|_| is_early);
+        let until = at.map_or(now.wall, |at| at.max(now.wall));
         match held.task.state {
             State::Scheduled if held.task.run_at <= until => {
                 let ready_seq = self.next_ready_seq(id.partition());

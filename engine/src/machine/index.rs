@@ -38,7 +38,7 @@ pub(super) fn is_ready(task: &Task) -> bool {
 }
 
 /// When its next wall-clock timer is due.
-fn wall_at(task: &Task) -> Option<Millis> {
+pub(super) fn wall_at(task: &Task) -> Option<Millis> {
     match task.state {
         State::Scheduled => Some(task.run_at),
         State::Waiting | State::Running => task.run.as_ref().and_then(|run| {
@@ -83,20 +83,16 @@ fn dequeue(held: &mut Held, queue: &mut ReadyQueue, suspects: &mut VecDeque<Task
 /// Has the timer of `run_at` and of waits fire when it should; not with a planted bug, which loses
 /// it or has it fire early.
 fn set_wall_timer(held: &mut Held, wall: &mut Wheel<Timer>, (is_lost, is_early): (bool, bool)) {
-    let mut wanted = wall_at(&held.task);
-    if is_lost && held.task.state == State::Waiting {
-        wanted = None;
-    }
-    if wanted == held.wall_timer.map(|(_, at)| at) {
+    let is_lost = is_lost && held.task.state == State::Waiting;
+    let at = wall_at(&held.task).filter(|_| !is_lost);
+    let due = at.map(|at| if is_early { at.0.saturating_sub(40) } else { at.0 });
+    if due.is_some() && due == held.wall_timer.and_then(|timer| wall.at_ms(timer)) {
         return;
     }
-    if let Some((timer, _)) = held.wall_timer.take() {
+    if let Some(timer) = held.wall_timer.take() {
         wall.cancel(timer);
     }
-    if let Some(at) = wanted {
-        let due = if is_early { at.0.saturating_sub(40) } else { at.0 };
-        held.wall_timer = Some((wall.insert(due, Timer::Wall(held.task.id)), at));
-    }
+    held.wall_timer = due.map(|due| wall.insert(due, Timer::Wall(held.task.id)));
 }
 
 impl Machine {

@@ -11,7 +11,7 @@
 
 use crate::authorise::{bearer, identify};
 use crate::body::OutBody;
-use crate::browser::{Browsers, LOGIN_COOKIE, SESSION_COOKIE, is_ours, random};
+use crate::browser::{Browsers, SESSION_COOKIE, is_ours, login_cookie, random};
 use crate::core::Core;
 use crate::extract::Request;
 use crate::gate::Asking;
@@ -49,14 +49,20 @@ pub(super) async fn login(request: Request) -> Outcome {
     let (provider, browsers) = parts(&request.core)?;
     let metadata = provider.metadata().await.map_err(|why| unavailable(&why))?;
     let begun = begin(&browsers, &return_to)?;
+    browsers.share_login(&begun.state).await;
     let url = authorization_url(&metadata.authorization_endpoint, &browsers, &begun)?;
-    let mut response = if wants_json(&request.parts.headers) {
+    let headers = &request.parts.headers;
+    let mut response = if wants_json(headers) {
         let body = serde_json::json!({"url": url.as_str()});
         json(StatusCode::OK, body.to_string().into_bytes())
     } else {
         redirect(StatusCode::FOUND, url.as_str())
     };
-    set_cookie(&mut response, &browsers, LOGIN_COOKIE, &begun.browser.text(), LOGIN_S_MAX);
+    for oldest in browsers.logins_too_many(headers) {
+        set_cookie(&mut response, &browsers, &oldest, "", 0);
+    }
+    let (name, value) = (login_cookie(&begun.state), begun.browser.text());
+    set_cookie(&mut response, &browsers, &name, &value, LOGIN_S_MAX);
     Ok(response)
 }
 
@@ -86,8 +92,7 @@ async fn returned(request: Request) -> Outcome {
     let headers = &request.parts.headers;
     let now_s = time::wall().0 / 1_000;
     let state = query.take("state").unwrap_or_default();
-    let cookie = browsers.secret(headers, LOGIN_COOKIE);
-    let login = browsers.logins().answer(&state, cookie.as_ref(), now_s);
+    let login = browsers.answer(&state, headers).await;
     let login = login.map_err(|why| mismatch(&request, why))?;
     let metadata = provider.metadata().await.map_err(|why| unavailable(&why))?;
     let named = query.take("iss");
@@ -118,12 +123,13 @@ async fn returned(request: Request) -> Outcome {
     keep(&request, &principal, ("auth.login", "id_token")).await?;
     tracing::info!(target: "auth", subject = %principal.subject, "logged in");
     let profile = claims.profile(&provider.config().rules.roles);
-    let (before, id_token) = (before.as_ref(), id_token.to_owned());
-    browsers.sessions().begin(&secret, before, principal, profile, id_token, now_s);
+    browsers.begin(&secret, before.as_ref(), (principal, profile, id_token.to_owned())).await;
     let mut response = redirect(StatusCode::SEE_OTHER, &login.return_to);
     let age_s = browsers.config.lifetime.absolute_s;
     set_cookie(&mut response, &browsers, SESSION_COOKIE, &secret.text(), age_s);
-    set_cookie(&mut response, &browsers, LOGIN_COOKIE, "", 0);
+    if let Some(state) = Secret::parse(&state) {
+        set_cookie(&mut response, &browsers, &login_cookie(&state), "", 0);
+    }
     Ok(response)
 }
 
@@ -154,14 +160,14 @@ pub(super) async fn logout(request: Request) -> Outcome {
     request.no_query()?;
     let (provider, browsers) = parts(&request.core)?;
     let headers = &request.parts.headers;
-    let Some((secret, session)) = browsers.session(headers) else {
+    let Some((secret, session)) = browsers.session(headers).await else {
         return Err(Problem::new(Code::Unauthenticated, "there is no session"));
     };
     if !is_ours(headers, &secret) {
         return Err(Problem::new(Code::Forbidden, "X-CSRF-Token is missing or wrong"));
     }
     keep(&request, &session.principal, ("auth.logout", "session")).await?;
-    browsers.sessions().end(&secret);
+    browsers.end(&secret).await;
     tracing::info!(target: "auth", subject = %session.principal.subject, "logged out");
     // Here it is over also while the issuer cannot be reached.
     let metadata = provider.metadata().await.ok();
@@ -181,7 +187,7 @@ pub(super) async fn me(request: Request) -> Outcome {
     request.no_query()?;
     let headers = &request.parts.headers;
     let session = match (&request.core.browsers, headers.contains_key(AUTHORIZATION)) {
-        (Some(browsers), false) => browsers.session(headers),
+        (Some(browsers), false) => browsers.session(headers).await,
         _ => None,
     };
     let body = match session {
@@ -272,6 +278,9 @@ fn logout_url(endpoint: &str, browsers: &Browsers, session: &Session) -> Option<
     url.query_pairs_mut()
         .append_pair("id_token_hint", &session.id_token)
         .append_pair("client_id", &browsers.config.client_id);
+    if let Some(back) = &browsers.config.post_logout_redirect_uri {
+        url.query_pairs_mut().append_pair("post_logout_redirect_uri", back);
+    }
     Some(url)
 }
 
@@ -301,7 +310,7 @@ fn set_cookie(
     value: &str,
     max_age_s: u64,
 ) {
-    let path = if name == LOGIN_COOKIE { "/auth" } else { "/" };
+    let path = if name == SESSION_COOKIE { "/" } else { "/auth" };
     let cookie = Cookie { name, value, path, max_age_s, is_secure: browsers.is_secure() };
     if let Ok(header) = HeaderValue::from_str(&cookie.header()) {
         response.headers_mut().append(SET_COOKIE, header);

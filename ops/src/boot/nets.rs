@@ -20,6 +20,7 @@ use no_net::gate::{Gate, Limits, Remembers};
 use no_net::oidc::{Issuer, Provider};
 use no_net::out::{OutConfig, Outbound, Ports};
 use no_net::reads::{self, ReaderLink};
+use no_net::redis::Redis;
 use no_net::route::Router;
 use no_net::server::{Door, ServerLimits};
 use no_net::stats::HttpStats;
@@ -52,6 +53,7 @@ pub(super) struct Plan {
     pub(super) roles: Arc<Roles>,
     pub(super) issuer: Option<Arc<Issuer>>,
     pub(super) browsers: Option<Arc<Browsers>>,
+    pub(super) redis: Option<Arc<Redis>>,
     pub(super) health: Arc<Health>,
     pub(super) about: About,
     pub(super) stats: Vec<Arc<HttpStats>>,
@@ -107,6 +109,7 @@ impl Plan {
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),
             audit: self.audit.clone(),
+            redis: self.redis.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,
         }
@@ -197,6 +200,7 @@ fn run(
         verify,
         provider,
         browsers: plan.browsers.clone(),
+        redis: plan.redis.clone(),
         count_proof: Box::new(move |proof| tally.count(proof)),
         gate: Gate { limits: Arc::clone(&plan.limits), audit: plan.audit.clone(), remembers },
         seed: plan.seed ^ u64::from(net.0) << 48,

@@ -11,6 +11,7 @@ use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
 use crate::vitals::{Stage, Vitals};
+use no_auth::shared::SealingKey;
 use no_auth::{KeySet, LocalKey, Secret};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
 use no_engine::machine::LastStop;
@@ -20,6 +21,8 @@ use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
 use no_net::reads::{self, ReaderLink};
+use no_net::redis::Redis;
+use no_net::redis::sessions::SharedSessions;
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
 use no_storage::Store;
@@ -69,8 +72,9 @@ impl Node {
         let mut store = store::open(config)?;
         let (keys, guards) = keys(config, &clock)?;
         let issuer = issuer(config)?.filter(|_| keys.is_some());
-        let browsers = config.oauth.as_ref().filter(|_| issuer.is_some());
-        let browsers = browsers.and_then(OAuth::browser_config).map(Browsers::new).map(Arc::new);
+        let redis = redis(config)?;
+        let browsers = config.oauth.as_ref().zip(issuer.as_deref());
+        let browsers = browsers.and_then(|(oauth, issuer)| browsers_of(oauth, issuer, &redis));
         let out = outbound(config)?.with_audit(guards.audit.clone());
         let registry = registry(config, &store)?;
         let seed = seed(&clock);
@@ -91,7 +95,7 @@ impl Node {
         let scheme = if guards.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", super::listen::address(&listeners)?);
         let (audit, tls) = (guards.audit.clone(), guards.tls_health.clone());
-        let others = health::Others { issuer: issuer.clone(), audit, tls };
+        let others = health::Others { issuer: issuer.clone(), redis: redis.clone(), audit, tls };
         let plan = nets::Plan {
             registry,
             out,
@@ -99,6 +103,7 @@ impl Node {
             roles: Arc::clone(&config.roles),
             issuer,
             browsers,
+            redis,
             health: Arc::new(Health::new(Arc::clone(&vitals), others)),
             about: about(config, &clock),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
@@ -169,6 +174,35 @@ fn issuer(config: &Config) -> Result<Option<Arc<Issuer>>> {
     let issuer = oauth.issuer_config(client_secret, &config.roles);
     let issuer = Issuer::new(issuer).map_err(|error| refused("issuer", error.to_string()))?;
     Ok(Some(Arc::new(issuer)))
+}
+
+/// What nodes share, when it is configured; nothing is connected yet.
+fn redis(config: &Config) -> Result<Option<Arc<Redis>>> {
+    let refused = |problem| {
+        let (place, path) = ("configuration".to_owned(), "redis.host".to_owned());
+        Error::Config(vec![Fault { place, path, problem, hint: None }])
+    };
+    let redis = config.redis.clone().map(Redis::new).transpose().map_err(refused)?;
+    Ok(redis.map(Arc::new))
+}
+
+/// Browsers that log in at the issuer, if they can; shared by all nodes where there is Redis and a
+/// secret that the nodes have in common.
+fn browsers_of(
+    oauth: &OAuth,
+    issuer: &Issuer,
+    redis: &Option<Arc<Redis>>,
+) -> Option<Arc<Browsers>> {
+    let browsers = Browsers::new(oauth.browser_config()?);
+    let secret = oauth.session_key.as_ref().or(issuer.config().client_secret.as_ref());
+    let shared = redis.as_ref().zip(secret).map(|(redis, secret)| {
+        let key = SealingKey::of(secret);
+        SharedSessions::new(Arc::clone(redis), key, oauth.session.idle_s)
+    });
+    Some(Arc::new(match shared {
+        Some(shared) => browsers.shared(shared),
+        None => browsers,
+    }))
 }
 
 fn outbound(config: &Config) -> Result<OutConfig> {

@@ -3,6 +3,7 @@
 
 mod guarding;
 mod outbound;
+mod redis;
 
 pub use guarding::Guarding;
 
@@ -15,6 +16,7 @@ use no_auth::Roles;
 use no_engine::agent::definition::Agent;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use no_net::out::model::config::ModelConfig;
+use no_net::redis::RedisConfig;
 use no_net::tls::{ClientCertificates, TlsFiles};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -143,6 +145,8 @@ pub struct Config {
     pub engine: Engine,
     /// Who may do what.
     pub security: Security,
+    /// What nodes share; `None` when each is by itself.
+    pub redis: Option<RedisConfig>,
     /// The issuer of tokens that are not our own.
     pub oauth: Option<OAuth>,
     /// What roles may, and who has them.
@@ -168,6 +172,7 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
         service: service(&mut raw),
         engine: engine(&raw, cores),
         security: security(&mut raw),
+        redis: redis::redis(&mut raw),
         oauth: oauth::oauth(&mut raw),
         roles: oauth::roles(&mut raw),
         monitoring: Monitoring {
@@ -383,6 +388,7 @@ fn check_whole(config: &Config, raw: &mut Raw) {
         let problem = "needs monitoring.prometheus.enabled";
         raw.fault(&parts("monitoring.grafana.enabled"), problem, None);
     }
+    redis::check_sessions(config, raw);
     check_models_exist(config, raw);
 }
 

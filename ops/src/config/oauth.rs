@@ -26,10 +26,14 @@ pub struct OAuth {
     pub client_secret_file: Option<PathBuf>,
     /// Where browsers are sent back to.
     pub redirect_uri: Option<String>,
+    /// Where they are sent after a logout at the issuer.
+    pub post_logout_redirect_uri: Option<String>,
     /// What their login asks for.
     pub scopes: Vec<String>,
     /// How long their sessions live.
     pub session: Lifetime,
+    /// What their sessions are sealed with for other nodes.
+    pub session_key: Option<Secret>,
     /// The claim that names roles.
     pub roles_claim: String,
     /// The claim that names the tenant.
@@ -52,11 +56,13 @@ pub(super) fn oauth(raw: &mut Raw) -> Option<OAuth> {
         client_secret: raw.secret("oauth.clientSecret"),
         client_secret_file: some("oauth.clientSecretFile").map(PathBuf::from),
         redirect_uri: some("oauth.redirectUri"),
+        post_logout_redirect_uri: some("oauth.postLogoutRedirectUri"),
         scopes: texts(raw, "oauth.scopes"),
         session: Lifetime {
             idle_s: whole(raw, "security.session.idle") / 1_000,
             absolute_s: whole(raw, "security.session.absolute") / 1_000,
         },
+        session_key: raw.secret("security.session.key"),
         roles_claim: text(raw, "oauth.rolesClaim"),
         tenant_claim: text(raw, "oauth.tenantClaim"),
         token_types: texts(raw, "oauth.tokenTypes"),
@@ -95,6 +101,7 @@ impl OAuth {
             client_id: self.client_id.clone()?,
             redirect_uri: self.redirect_uri.clone()?,
             scopes: scopes.join(" "),
+            post_logout_redirect_uri: self.post_logout_redirect_uri.clone(),
             lifetime: self.session,
         })
     }
@@ -143,8 +150,18 @@ fn check(oauth: &OAuth, raw: &mut Raw) {
         let hint = "set oauth.clientId (NO_OAUTH_CLIENT_ID)".to_owned();
         raw.fault(&parts("oauth.redirectUri"), "is for a client, and there is none", Some(hint));
     }
-    if let Some(Err(problem)) = oauth.redirect_uri.as_deref().map(no_net::oidc::check_url) {
-        raw.fault(&parts("oauth.redirectUri"), problem, None);
+    let after_logout = &oauth.post_logout_redirect_uri;
+    if after_logout.is_some() && oauth.redirect_uri.is_none() {
+        let hint = "set oauth.redirectUri (NO_OAUTH_REDIRECT_URI)".to_owned();
+        let problem = "is for browsers, and none can log in";
+        raw.fault(&parts("oauth.postLogoutRedirectUri"), problem, Some(hint));
+    }
+    for (path, url) in
+        [("oauth.redirectUri", &oauth.redirect_uri), ("oauth.postLogoutRedirectUri", after_logout)]
+    {
+        if let Some(Err(problem)) = url.as_deref().map(no_net::oidc::check_url) {
+            raw.fault(&parts(path), problem, None);
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The families about who was let in, and what the gate, the guard and the audit log did. Every
 //! label is one of a closed list and shown from the start.
 
-use super::{Family, counter};
+use super::{Family, counter, gauge};
 use no_auth::error::DENIED;
 use no_auth::role::PERMISSIONS;
 use no_auth::{Denied, Permission};
 use no_net::audit;
+use no_net::redis::{OUTCOMES, PURPOSES, RedisFigures};
 use no_net::stats::{self, LIMITS, LOGIN_ENDS, SUSPICIONS, SecurityFigures, Violation};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub struct AuthCounts {
     pub violations: [u64; stats::VIOLATIONS.len()],
     /// What the audit log did.
     pub audit: AuditLines,
+    /// What Redis was asked.
+    pub redis: RedisFigures,
 }
 
 /// What the audit log did.
@@ -188,4 +191,24 @@ pub(super) const AUDIT_ERRORS: Family = counter(
     &[],
     "Writes and syncs of the audit log that failed.",
     |now, out| out.count(&[], now.auth.audit.errors),
+);
+
+pub(super) const REDIS_REQUESTS: Family = counter(
+    "no_redis_requests_total",
+    &["use", "outcome"],
+    "What was asked of Redis for what nodes share; refused while its breaker is open.",
+    |now, out| {
+        for (purpose, counts) in PURPOSES.into_iter().zip(now.auth.redis.counts) {
+            for (outcome, count) in OUTCOMES.into_iter().zip(counts) {
+                out.count(&[purpose.name(), outcome.name()], count);
+            }
+        }
+    },
+);
+
+pub(super) const REDIS_BREAKER: Family = gauge(
+    "no_redis_breaker_open",
+    &[],
+    "1 while Redis is configured and away, so that it is not asked.",
+    |now, out| out.count(&[], u64::from(now.auth.redis.is_open)),
 );

@@ -134,7 +134,8 @@ fn a_person_logs_in_at_the_provider_works_and_logs_out_of_both() {
     let hint = query(&visited(&browser, "/session/end"));
     assert_eq!(hint["id_token_hint"].split('.').count(), 3, "{hint:?}");
     let page = browser.submit(&page, &[("logout", "yes")]);
-    assert!(page.reply.text.contains("Sign-out Success"), "{}", page.reply.text);
+    assert_eq!(page.url.path(), "/auth/me", "{}", page.reply.text);
+    page.reply.problem(401, "unauthenticated");
     assert_eq!(world.session(&browser), None);
     world.me(&mut browser).problem(401, "unauthenticated");
     browser.plant(&world.no, &format!("no_session={session}"));

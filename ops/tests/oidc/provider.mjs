@@ -46,6 +46,7 @@ const no = client('no');
 if (callback) {
   no.grant_types.push('authorization_code');
   no.redirect_uris.push(callback);
+  no.post_logout_redirect_uris = [new URL('/auth/me', callback).href];
   no.response_types.push('code');
 }
 const rights = (name) => {

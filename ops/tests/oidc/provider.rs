@@ -107,6 +107,8 @@ impl Provider {
                                "clientSecretFile": "secret"});
         if !self.callback.is_empty() {
             oauth["redirectUri"] = self.callback.as_str().into();
+            let back = self.callback.replace("/auth/callback", "/auth/me");
+            oauth["postLogoutRedirectUri"] = back.into();
         }
         let home = Home::new(json!({"oauth": oauth}));
         let secret = home.path().join("secret");

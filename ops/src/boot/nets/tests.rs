@@ -22,6 +22,7 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
         roles: Arc::default(),
         issuer: None,
         browsers: None,
+        redis: None,
         health: Arc::new(Health::new(Arc::new(vitals), health::Others::default())),
         about: About {
             started_at: no_engine::time::Millis(0),
@@ -67,6 +68,7 @@ fn routes(is_metrics_open: bool) -> String {
         verify: None,
         provider: None,
         browsers: None,
+        redis: None,
         count_proof: Box::new(|_| {}),
         gate: Gate::default(),
         seed: 1,

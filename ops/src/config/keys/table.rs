@@ -160,9 +160,38 @@ pub const KEYS: &[Key] = &[
     waits("database.name", Text, "\"no\"", &["NO_DB_NAME"], "PostgreSQL database"),
     waits("database.user", Text, "\"no\"", &["NO_DB_USER"], "PostgreSQL user"),
     waits("database.password", Secret, "", &["NO_DB_PASSWORD"], "PostgreSQL password"),
-    refused("redis.host", Text, "", &["NO_REDIS_HOST"], "Redis host; second cache layer"),
-    waits("redis.port", Whole(1, 65_535), "6379", &["NO_REDIS_PORT"], "Redis port"),
-    waits("redis.password", Secret, "", &["NO_REDIS_PASSWORD"], "Redis password"),
+    works(
+        "redis.host",
+        Text,
+        "",
+        &["NO_REDIS_HOST"],
+        "Redis that nodes share sessions and rate limits over: a host name, an address, or a Unix \
+         socket's path; while it is away each node goes by itself",
+    ),
+    works("redis.port", Whole(1, 65_535), "6379", &["NO_REDIS_PORT"], "Redis port"),
+    works("redis.password", Secret, "", &["NO_REDIS_PASSWORD"], "Redis password"),
+    works(
+        "redis.tls",
+        Flag,
+        "false",
+        &["NO_REDIS_TLS"],
+        "speak TLS to Redis; its certificate is checked against the system's authorities",
+    ),
+    works(
+        "redis.timeout",
+        Duration(10_000),
+        "100",
+        &[],
+        "longest wait for an answer of Redis; three in a row without one, and it is left alone \
+         until it answers a probe",
+    ),
+    works(
+        "redis.prefix",
+        Text,
+        "\"no:\"",
+        &[],
+        "what all keys in Redis begin with; the same on all nodes that share",
+    ),
     works(
         "oauth.issuer",
         Text,
@@ -205,6 +234,14 @@ pub const KEYS: &[Key] = &[
         "",
         &["NO_OAUTH_REDIRECT_URI"],
         "where the issuer sends browsers back to: nO's public URL with /auth/callback",
+    ),
+    works(
+        "oauth.postLogoutRedirectUri",
+        Text,
+        "",
+        &[],
+        "where the issuer sends a browser after a logout, as registered there for the client; \
+         without it the issuer shows a page of its own",
     ),
     works(
         "oauth.scopes",
@@ -304,6 +341,14 @@ pub const KEYS: &[Key] = &[
         "28800000",
         &[],
         "a browser's session ends so long after its login, whatever happens",
+    ),
+    works(
+        "security.session.key",
+        Secret,
+        "",
+        &["NO_SESSION_KEY"],
+        "what sessions are sealed with in Redis, 32 characters or more and the same on all nodes; \
+         without it the client's secret is taken",
     ),
     works(
         "security.metricsOpen",
