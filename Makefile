@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build load test test-tools lint fmt sim fuzz clean \
+.PHONY: help run build load test test-tools check-deploy lint fmt sim fuzz clean \
 	bench bench-tools bench-parts bench-runtimes bench-compare bench-peers bench-curve flamegraph
 
 CARGO ?= cargo
@@ -41,6 +41,10 @@ test: test-tools ## Run all tests; installs what they need first
 
 test-tools: # What tests use that is not Rust, into target/test-tools
 	@bash .ci/test-tools
+	@bash .ci/deploy-tools
+
+check-deploy: ## Check deploy/ with checkov as well, which takes minutes to install
+	@bash .ci/check-deploy
 
 lint: ## Check format, lints and dependencies
 	@$(CARGO) fmt --all --check

@@ -93,6 +93,8 @@ pub struct Active {
     pub attempt_ends_at: Mono,
     /// The longest wait that a failed step of this attempt asked for, in ms.
     pub retry_after_ms: u64,
+    /// When the model call under way was ordered.
+    pub model_called_at: Option<Mono>,
     /// The timer of lease and attempt.
     pub mono_timer: Option<TimerId>,
 }
@@ -104,6 +106,7 @@ impl Default for Active {
             lease: None,
             attempt_ends_at: Mono(u64::MAX),
             retry_after_ms: 0,
+            model_called_at: None,
             mono_timer: None,
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::id::ShardId;
 use crate::task::State;
+use crate::time::Millis;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ pub struct CallStats {
     pub output_tokens: u64,
     /// Cost in millionths of a US dollar.
     pub cost_micro_usd: u64,
-    /// Intent durable to answer, in µs, of all calls.
+    /// Ordered to answered, in µs, of model calls that no restart cut.
     pub duration_us: Latency,
 }
 
@@ -105,6 +106,8 @@ pub struct ShardStats {
     pub slots_active: u64,
     /// Tasks in memory, dead letters among them.
     pub live_tasks: u64,
+    /// When the longest waiting task became ready; see [`crate::queue::ReadyQueue::waiting_since`].
+    pub waiting_since: Option<Millis>,
     /// Bytes of payload in memory.
     pub live_bytes: u64,
     /// Idempotency keys in memory.
@@ -147,6 +150,7 @@ impl ShardStats {
             slots: 0,
             slots_active: 0,
             live_tasks: 0,
+            waiting_since: None,
             live_bytes: 0,
             keys: 0,
             refused: BTreeMap::new(),

@@ -218,6 +218,23 @@ fn nothing_starves_below_a_busy_level() {
 }
 
 #[test]
+fn the_longest_waiting_is_known_and_the_forgotten_do_not_count() {
+    let mut queue = ReadyQueue::new(1_000);
+    assert_eq!(queue.waiting_since(), None);
+    for number in 0..4 {
+        queue.push(ready(number, 0, 0, 5, 100 + number));
+    }
+    queue.push(ready(9, 1, 0, 0, 50));
+    assert_eq!(queue.waiting_since(), Some(Millis(50)));
+    assert_eq!(queue.pop_lane(LaneId(1), |_| true).map(|ready| ready.ready_at), Some(Millis(50)));
+    let first = ready(0, 0, 0, 5, 100);
+    queue.forget(first.task, first.ready_seq);
+    assert_eq!(queue.waiting_since(), Some(Millis(101)));
+    while queue.pop(|_, _| true).is_some() {}
+    assert_eq!(queue.waiting_since(), None);
+}
+
+#[test]
 fn a_clock_set_back_delays_ageing_by_one_wait_at_most() {
     let mut queue = ReadyQueue::new(AGEING_MS);
     for number in 0..10 {

@@ -166,14 +166,20 @@ impl Router {
             self.core.costs.part(Layer::Render, || problem.response(uri.path()))
         });
         gate.show(&mut response, standing);
-        stats.record(response.status().as_u16(), begun.elapsed());
+        stats.count(response.status().as_u16());
+        // A client that waits for a task chose how long; its wait would hide how fast we are.
+        if !uri.query().is_some_and(|query| query.contains("wait_ms=")) {
+            stats.took(begun.elapsed());
+        }
         response
     }
 
     /// Answers a request that no route may see.
     pub fn refuse(&self, problem: &Problem, path: &str) -> Response {
         let response = problem.response(path);
-        self.core.stats.unmatched().record(response.status().as_u16(), Duration::ZERO);
+        let stats = self.core.stats.unmatched();
+        stats.count(response.status().as_u16());
+        stats.took(Duration::ZERO);
         response
     }
 

@@ -49,7 +49,7 @@ pub struct RouteFigures {
     pub pattern: Box<str>,
     /// Requests by status, in the order of [`STATUSES`].
     pub by_status: [u64; STATUSES.len()],
-    /// Requests by latency; see [`bucket_us_max`].
+    /// Requests by latency, without those that asked to wait; see [`bucket_us_max`].
     pub latency: [u64; LATENCY_BUCKETS],
     /// All latencies, in µs.
     pub latency_us_sum: u64,
@@ -99,11 +99,15 @@ impl RouteStats {
         })
     }
 
-    /// Counts one request. Called by the net core alone.
-    pub fn record(&self, status: u16, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    /// Counts one request by its status. Called by the net core alone.
+    pub fn count(&self, status: u16) {
         let place = STATUSES.iter().position(|known| *known == status);
         add(&self.by_status[place.unwrap_or(STATUSES.len() - 1)], 1);
+    }
+
+    /// Counts how long one request took. Called by the net core alone.
+    pub fn took(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         add(&self.latency[bucket_of(us)], 1);
         add(&self.latency_us_sum, us);
     }
@@ -252,8 +256,10 @@ mod tests {
     fn counts_by_status() {
         let stats = HttpStats::default();
         let route = stats.route("GET", "/x");
-        route.record(200, Duration::from_micros(40));
-        route.record(418, Duration::from_micros(40));
+        for status in [200, 418] {
+            route.count(status);
+            route.took(Duration::from_micros(40));
+        }
         let figures = &stats.figures()[0];
         assert_eq!(figures.by_status[0], 1);
         assert_eq!(figures.by_status[STATUSES.len() - 1], 1);

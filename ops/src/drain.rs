@@ -4,6 +4,7 @@
 use crate::boot::{Guards, NetThread, ReaderThread, ShardThreads};
 use crate::error::{EXIT_DONE, EXIT_FAILED, Error, Result};
 use crate::shutdown::{self, Handler, Overseer};
+use crate::systemd::Watchdog;
 use crate::vitals::{Stage, Vitals};
 use no_engine::command::Intake;
 use no_net::NetOrders;
@@ -82,8 +83,10 @@ impl Watch {
     pub fn run(self, mut parts: Parts, timeout: Duration) -> Result<()> {
         let Watch { runtime, mut signals } = self;
         let reason = runtime.block_on(async {
-            let reason = watch(&mut parts, &mut signals).await;
+            let mut watchdog = Watchdog::of_environment();
+            let reason = watch(&mut parts, &mut signals, &mut watchdog).await;
             tracing::info!(target: "shutdown", ?reason, "draining");
+            watchdog.stopping(timeout);
             drain(&parts, &mut signals, timeout).await;
             reason
         });
@@ -111,7 +114,7 @@ impl Signals {
 }
 
 /// Looks at disk, memory, tokens and shards until something ends the node.
-async fn watch(parts: &mut Parts, signals: &mut Signals) -> Reason {
+async fn watch(parts: &mut Parts, signals: &mut Signals, watchdog: &mut Watchdog) -> Reason {
     let mut tick = interval(WATCH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -129,6 +132,7 @@ async fn watch(parts: &mut Parts, signals: &mut Signals) -> Reason {
         };
         parts.orders.set_intake(intake);
         let lives = parts.vitals.shards();
+        watchdog.feed(&lives, Instant::now());
         if let Some(shard) = lives.iter().position(|life| life.reading.is_halted) {
             return Reason::Halted(shard as u16);
         }

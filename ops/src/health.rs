@@ -6,6 +6,7 @@
 //! it answers 200, as all of its work goes on.
 
 use crate::audit;
+use crate::metrics::Life;
 use crate::tls::TlsHealth;
 use crate::vitals::{Stage, Vitals};
 use hyper::{Method, StatusCode};
@@ -143,6 +144,21 @@ impl Health {
         let is_well =
             is_ready && checks.iter().all(|check| !check.is_grave || check.fault.is_none());
         Examined { checks, is_well, ready }
+    }
+
+    /// Signs of life as a scrape shows them.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        let Examined { checks, .. } = self.examine();
+        let beats = self.vitals.shards().into_iter().map(|life| life.beat_age_ms);
+        let is_failing = |check: &Check| (check.name, check.fault.is_some());
+        Life {
+            now: time::wall(),
+            is_ready: readiness(&self.vitals).0,
+            beat_age_ms: beats.collect(),
+            checks: checks.iter().map(is_failing).collect(),
+            certificate_ends_at_s: self.others.tls.as_ref().map(TlsHealth::ends_at_s),
+        }
     }
 
     fn remember(&self, checks: &[Check]) {

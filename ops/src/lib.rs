@@ -23,6 +23,7 @@ pub mod monitor;
 pub mod process;
 pub mod shutdown;
 pub mod sse;
+pub mod systemd;
 pub mod tls;
 pub mod trace;
 pub mod vitals;

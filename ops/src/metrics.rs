@@ -7,6 +7,7 @@
 
 mod cost;
 mod inputs;
+mod life;
 mod security;
 mod tally;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 pub use cost::CostCounts;
 pub use inputs::{HttpSeries, HttpStats, Snapshot};
+pub use life::Life;
 pub use security::{AuditLines, AuthCounts};
 pub use tally::AuthTally;
 
@@ -83,6 +85,9 @@ const fn histogram(name: &'static str, labels: Labels, help: &'static str, read:
 
 /// All families.
 pub const FAMILIES: &[Family] = &[
+    life::READY,
+    life::CHECKS,
+    life::CERTIFICATE,
     counter(
         "no_http_requests_total",
         &["method", "route", "status"],
@@ -98,7 +103,7 @@ pub const FAMILIES: &[Family] = &[
     histogram(
         "no_http_request_duration_seconds",
         &["method", "route"],
-        "From the head of a request to the end of its answer.",
+        "From the head of a request to its answer, of those that do not ask to wait (wait_ms).",
         |now, out| {
             for series in &now.http.series {
                 out.distribution(&[&series.method, &series.route], &series.duration);
@@ -162,6 +167,7 @@ pub const FAMILIES: &[Family] = &[
         "One turn of a shard's master loop, drain to act.",
         |now, out| each_shard_hdr(now, out, |shard| &shard.turn_us),
     ),
+    life::QUEUE_AGE,
     gauge("no_task_queue_depth", &["agent", "state"], "Tasks that wait to start.", |now, out| {
         each_agent(now, |agent, stats| {
             for state in [State::Scheduled, State::Queued] {
@@ -217,6 +223,7 @@ pub const FAMILIES: &[Family] = &[
     gauge("no_shard_keys", &["shard"], "Idempotency keys in a shard's memory.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.keys));
     }),
+    life::HEARTBEAT,
     gauge("no_shard_halted", &["shard"], "1 when the shard's journal failed.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], u64::from(stats.is_halted)));
     }),
@@ -324,7 +331,7 @@ pub const FAMILIES: &[Family] = &[
     histogram(
         "no_model_call_duration_seconds",
         &["model"],
-        "From a model call's intent being durable to its answer.",
+        "From a model call's being ordered to its answer.",
         |now, out| {
             each_call(now.models(), |model, calls| {
                 let values = Distribution::of_hdr(&calls.duration_us, 1e-6, LATENCY_S);

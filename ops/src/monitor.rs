@@ -2,11 +2,11 @@
 //! them with those of the net cores and the process, and writes them out.
 
 use crate::exposition::{Distribution, Format};
+use crate::health::Health;
 use crate::metrics::{
     AuditLines, AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot,
 };
 use crate::process::ProcessReader;
-use crate::vitals::Vitals;
 use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use no_auth::Permission;
@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 /// What a scrape reads beside the shards.
 pub struct Shown {
-    /// Signs of life.
-    pub vitals: Arc<Vitals>,
+    /// Signs of life, and the checks.
+    pub health: Arc<Health>,
     /// What each net core counts.
     pub stats: Vec<Arc<stats::HttpStats>>,
     /// What the token checks came to.
@@ -55,7 +55,7 @@ struct Monitor {
 /// Adds `/metrics`.
 pub fn mount(router: &mut Router, shown: Shown) {
     let access = if shown.is_open { Access::Open } else { Access::Needs(Permission::OpsRead) };
-    let process = RefCell::new(ProcessReader::new(shown.vitals.data_dir()));
+    let process = RefCell::new(ProcessReader::new(shown.health.vitals().data_dir()));
     let monitor = Rc::new(Monitor { shown, process, last: RefCell::default() });
     let scrape = handler(move |request: no_net::extract::Request| {
         let monitor = Rc::clone(&monitor);
@@ -81,7 +81,8 @@ impl Monitor {
             let process = self.process.borrow_mut().read();
             let (http, cost) = (http(&self.shown.stats), self.cost());
             let store = self.shown.store.read().collect();
-            Snapshot::new(shards, named, http, self.auth(), cost, process).with_store(store)
+            let now = Snapshot::new(shards, named, http, self.auth(), cost, process);
+            now.with_store(store).with_life(self.shown.health.life())
         };
         let text = crate::exposition::render(&snapshot, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));

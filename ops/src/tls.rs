@@ -37,6 +37,12 @@ impl TlsHealth {
         state.fault.clone().or_else(|| is_over.then(over))
     }
 
+    /// The certificate's last second, since 1970.
+    #[must_use]
+    pub fn ends_at_s(&self) -> i64 {
+        self.lock().validity.not_after_s
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody panics between two changes that belong together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -262,6 +262,7 @@ impl Machine {
         self.stats.slots = self.slots.len() as u64;
         self.stats.slots_active = self.slots.used() as u64;
         self.stats.live_tasks = self.live_tasks as u64;
+        self.stats.waiting_since = self.queue.waiting_since();
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
         let agents = self.agents.stats();

@@ -50,7 +50,7 @@ impl Machine {
             self.stats.stale += 1;
             return;
         };
-        self.count_call(&open, &outcome);
+        self.count_call(now, id, &open, &outcome);
         match outcome {
             Outcome::Model { answer, output } if open.kind == StepKind::Model => {
                 self.model_answered(now, id, &open, answer, output);
@@ -217,7 +217,9 @@ impl Machine {
             until: None,
         };
         self.record(now, id, event);
-        let task = &mut self.held_mut(id).expect("still held").task;
+        let held = self.held_mut(id).expect("still held");
+        held.active_mut().model_called_at = Some(now.mono);
+        let task = &mut held.task;
         let (input, iteration) = (task.input.clone(), task.usage().iterations + 1);
         let run = task.run_mut().expect("it has an open step");
         let is_warm = run.warm && again.is_none();
@@ -294,11 +296,11 @@ impl Machine {
         run.open.iter().find(|open| open.step == step).expect("the step is open").clone()
     }
 
-    fn count_call(&mut self, open: &OpenStep, outcome: &Outcome) {
-        let calls = match open.kind {
-            StepKind::Model => &mut self.stats.models,
-            _ => &mut self.stats.tools,
-        };
+    fn count_call(&mut self, now: Now, id: TaskId, open: &OpenStep, outcome: &Outcome) {
+        let is_model = open.kind == StepKind::Model;
+        let active = self.held_mut(id).and_then(|held| held.active.as_mut());
+        let called_at = active.filter(|_| is_model).and_then(|one| one.model_called_at.take());
+        let calls = if is_model { &mut self.stats.models } else { &mut self.stats.tools };
         if !calls.contains_key(&open.name) {
             // A model may invent tools; their names must not grow the metrics without bound.
             if crate::limits::AGENTS_MAX <= calls.len() {
@@ -310,6 +312,9 @@ impl Machine {
         match outcome {
             Outcome::Failed { .. } => stats.failed += 1,
             _ => stats.ok += 1,
+        }
+        if let Some(at) = called_at {
+            stats.duration_us.record(now.mono.0.saturating_sub(at.0) * 1_000);
         }
         let usage = outcome.usage();
         stats.input_tokens += usage.input_tokens;

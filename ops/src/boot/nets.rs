@@ -104,7 +104,7 @@ impl Plan {
 
     fn shown(&self) -> monitor::Shown {
         monitor::Shown {
-            vitals: Arc::clone(self.health.vitals()),
+            health: Arc::clone(&self.health),
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),

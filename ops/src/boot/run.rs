@@ -131,6 +131,7 @@ impl Node {
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
         tracing::info!(target: "no", listening = true, url = node.url, "listening");
+        crate::systemd::ready(&node.url);
         Ok(node)
     }
 

@@ -1,6 +1,7 @@
 //! What a scrape shows: figures of shards, net cores and the process, gathered and merged once.
 
 use super::cost::CostCounts;
+use super::life::Life;
 use super::security::AuthCounts;
 use crate::exposition::Distribution;
 use crate::process::ProcessInfo;
@@ -48,6 +49,7 @@ pub struct Snapshot {
     pub(super) cost: CostCounts,
     pub(super) process: ProcessInfo,
     pub(super) store: Vec<StoreReading>,
+    pub(super) life: Life,
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
     tools: BTreeMap<Arc<str>, CallStats>,
@@ -58,6 +60,12 @@ impl Snapshot {
     #[must_use]
     pub fn with_store(self, store: Vec<StoreReading>) -> Snapshot {
         Snapshot { store, ..self }
+    }
+
+    /// Adds the node's signs of life.
+    #[must_use]
+    pub fn with_life(self, life: Life) -> Snapshot {
+        Snapshot { life, ..self }
     }
 
     /// Merges what all shards say about agents, models and tools; `named` agents are shown even

@@ -6,10 +6,11 @@ use crate::process::ProcessInfo;
 use expect_test::expect;
 use no_engine::id::ShardId;
 use no_engine::stats::ShardStats;
+use no_engine::time::Millis;
 use no_storage::sqlite::StoreReading;
 use std::collections::BTreeSet;
 
-/// The families that DESIGN §8 names.
+/// The families that DESIGN §8 names, and those that alerts need beside them.
 const DESIGN: &str = "\
 no_http_requests_total no_http_request_duration_seconds no_http_requests_in_flight \
 no_agent_pool_size no_agent_pool_active no_agent_pool_idle no_agent_pool_failed \
@@ -22,11 +23,13 @@ no_suspicious_activity_total no_journal_commit_duration_seconds no_journal_batch
 no_journal_bytes_total no_journal_errors_total no_ring_depth no_ring_full_total \
 no_model_calls_total no_model_tokens_total no_model_cost_usd_total no_model_call_duration_seconds \
 no_tool_calls_total no_cpu_usage_ratio no_memory_usage_ratio no_disk_usage_ratio \
-no_db_pool_connections no_build_info";
+no_db_pool_connections no_build_info no_node_ready no_health_check_failing \
+no_tls_certificate_expiry_seconds no_shard_heartbeat_age_seconds no_task_queue_age_seconds";
 
 fn snapshot() -> Snapshot {
     let mut shard = ShardStats::new(ShardId(0));
     shard.slots = 50;
+    shard.waiting_since = Some(Millis(10_000));
     shard.slots_active = 1;
     shard.busy_us = 30;
     shard.awake_us = 40;
@@ -57,7 +60,15 @@ fn snapshot() -> Snapshot {
     let cost = CostCounts { tasks: 4, net_ns: [8_000, 4_000, 2_000, 1_000] };
     let store = StoreReading { commit_ns: 16_000, index_ns: 4_000, ..StoreReading::default() };
     let now = Snapshot::new(vec![shard], ["echo".into()], http, auth, cost, process);
-    now.with_store(vec![StoreReading { behind_bytes: 4_096, written_bytes: 8_192, ..store }])
+    let now =
+        now.with_store(vec![StoreReading { behind_bytes: 4_096, written_bytes: 8_192, ..store }]);
+    now.with_life(Life {
+        now: Millis(12_500),
+        is_ready: true,
+        beat_age_ms: vec![250],
+        checks: vec![("disk", false), ("tls", true)],
+        certificate_ends_at_s: Some(1_800_000_000),
+    })
 }
 
 /// The lines of one family.
@@ -119,6 +130,11 @@ fn names_and_labels_follow_the_rules() {
 fn samples_in_text() {
     let text = render(&snapshot(), Format::Text);
     let families = [
+        "no_node_ready",
+        "no_health_check",
+        "no_tls_certificate",
+        "no_shard_heartbeat",
+        "no_task_queue_age",
         "no_http_requests_total",
         "no_http_request_duration_seconds",
         "no_agent_pool_",
@@ -132,11 +148,27 @@ fn samples_in_text() {
     ];
     let shown: String = families.map(|family| lines(&text, family)).concat();
     expect![[r##"
+        # HELP no_node_ready 1 when the node takes work.
+        # TYPE no_node_ready gauge
+        no_node_ready 1
+        # HELP no_health_check_failing 1 when a check finds something wrong.
+        # TYPE no_health_check_failing gauge
+        no_health_check_failing{check="disk"} 0
+        no_health_check_failing{check="tls"} 1
+        # HELP no_tls_certificate_expiry_seconds When the certificate that is served ends, since 1970; absent without TLS.
+        # TYPE no_tls_certificate_expiry_seconds gauge
+        no_tls_certificate_expiry_seconds 1800000000
+        # HELP no_shard_heartbeat_age_seconds Since a shard's last sign of life.
+        # TYPE no_shard_heartbeat_age_seconds gauge
+        no_shard_heartbeat_age_seconds{shard="0"} 0.25
+        # HELP no_task_queue_age_seconds How long the longest waiting task has been ready to start; 0 when none waits.
+        # TYPE no_task_queue_age_seconds gauge
+        no_task_queue_age_seconds{shard="0"} 2.5
         # HELP no_http_requests_total HTTP requests answered.
         # TYPE no_http_requests_total counter
         no_http_requests_total{method="POST",route="/v1/tasks",status="202"} 3
         no_http_requests_total{method="POST",route="/v1/tasks",status="other"} 1
-        # HELP no_http_request_duration_seconds From the head of a request to the end of its answer.
+        # HELP no_http_request_duration_seconds From the head of a request to its answer, of those that do not ask to wait (wait_ms).
         # TYPE no_http_request_duration_seconds histogram
         no_http_request_duration_seconds_bucket{method="POST",route="/v1/tasks",le="0.001"} 3
         no_http_request_duration_seconds_bucket{method="POST",route="/v1/tasks",le="+Inf"} 4
