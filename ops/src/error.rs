@@ -57,6 +57,14 @@ pub enum Error {
     /// The audit log has a line that does not follow; it was shown.
     #[error("the audit log is broken")]
     AuditBroken,
+    /// A backup's file cannot be written, read or trusted.
+    #[error("{}: {why}", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Somebody else listens there.
     #[error("{addr} is in use; choose another with --port or NO_SERVICE_PORT")]
     AddressInUse {
@@ -152,6 +160,7 @@ impl Error {
             | Error::Answer { .. }
             | Error::TaskEnded { .. }
             | Error::AuditBroken
+            | Error::Backup { .. }
             | Error::TokenUnknown { .. }
             | Error::Unhealthy
             | Error::File { .. } => EXIT_FAILED,

@@ -5,6 +5,7 @@
 
 mod agent;
 mod audit;
+mod backup;
 mod completions;
 mod config;
 mod dev;
@@ -54,6 +55,9 @@ enum Command {
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Back a data folder up while nO runs, check backups, bring one back
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Check the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -100,6 +104,7 @@ impl Command {
             Command::Health(health) => health.run(console),
             Command::Config(config) => config.run(console),
             Command::Token(token) => token.run(console),
+            Command::Backup(backup) => backup.run(console),
             Command::Audit(audit) => audit.run(console),
             Command::Completions(completions) => completions.run(console),
         }

@@ -43,7 +43,8 @@ impl Restoring {
             let name = entry.map_err(|error| Error::of_io(dir, error))?.file_name();
             let name = name.to_string_lossy();
             let is_harmless = HARMLESS.contains(&&*name) || name == KEPT;
-            if !is_harmless && !(is_begun && is_restored(&name)) {
+            let is_of_before = is_begun && is_restored(&name);
+            if !(is_harmless || is_of_before) {
                 return Err(Error::NotOurs { dir: dir.to_owned() });
             }
         }
