@@ -65,6 +65,15 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A journal is damaged; where was shown.
+    #[error("damaged: bring back a backup with `no backup restore`")]
+    JournalDamaged,
+    /// A step of the smoke test failed; all were shown.
+    #[error("{step} failed")]
+    Smoke {
+        /// The first that did.
+        step: &'static str,
+    },
     /// Somebody else listens there.
     #[error("{addr} is in use; choose another with --port or NO_SERVICE_PORT")]
     AddressInUse {
@@ -152,7 +161,7 @@ impl Error {
             Error::Config(_) | Error::Auth(_) | Error::Address { .. } | Error::Outbound { .. } => {
                 EXIT_CONFIG
             }
-            Error::Store { .. } | Error::Audit { .. } => EXIT_STORE,
+            Error::Store { .. } | Error::Audit { .. } | Error::JournalDamaged => EXIT_STORE,
             Error::AddressInUse { .. } => EXIT_ADDRESS,
             Error::Disk { .. } => EXIT_DISK,
             Error::Unreachable { .. }
@@ -161,6 +170,7 @@ impl Error {
             | Error::TaskEnded { .. }
             | Error::AuditBroken
             | Error::Backup { .. }
+            | Error::Smoke { .. }
             | Error::TokenUnknown { .. }
             | Error::Unhealthy
             | Error::File { .. } => EXIT_FAILED,
