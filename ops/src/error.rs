@@ -74,6 +74,12 @@ pub enum Error {
         /// The first that did.
         step: &'static str,
     },
+    /// What was to be measured could not be.
+    #[error("cannot be measured: {why}")]
+    Bench {
+        /// What failed.
+        why: String,
+    },
     /// Somebody else listens there.
     #[error("{addr} is in use; choose another with --port or NO_SERVICE_PORT")]
     AddressInUse {
@@ -171,6 +177,7 @@ impl Error {
             | Error::AuditBroken
             | Error::Backup { .. }
             | Error::Smoke { .. }
+            | Error::Bench { .. }
             | Error::TokenUnknown { .. }
             | Error::Unhealthy
             | Error::File { .. } => EXIT_FAILED,

@@ -106,3 +106,31 @@ fn journals_are_looked_at_beside_a_node_and_after_its_crash() {
     let empty = Home::new(json!({}));
     assert_eq!(empty.run(&["journal", "inspect"]).status.code(), Some(4));
 }
+
+#[test]
+fn the_machine_is_measured_and_nothing_is_left_behind() {
+    let home = Home::new(json!({}));
+    let said = home.run(&["bench", "--seconds", "1", "--json"]);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let said = json_of(&said);
+    let number = |pointer: &str| said.pointer(pointer).and_then(Value::as_f64).expect(pointer);
+    for pointer in [
+        "/measured/disk/sync_p50_us",
+        "/measured/disk/write_mb_s",
+        "/measured/cores/cores/0/share",
+        "/measured/engine_us",
+        "/measured/node/tasks_per_second",
+        "/measured/node/net_us",
+        "/measured/node/shard_us",
+        "/measured/node/journal_bytes",
+        "/prediction/tasks_per_second",
+    ] {
+        assert!(0.0 < number(pointer), "{pointer} of {said:#}");
+    }
+    assert!(number("/measured/disk/sync_p50_us") <= number("/measured/disk/sync_max_us"));
+    assert_eq!(said["prediction"]["arithmetic"].as_array().map(Vec::len), Some(4));
+    // The folder is the nearest that is there, as there is no data yet.
+    let left = fs::read_dir(home.path()).expect("a folder").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["test.json"]);
+}

@@ -6,6 +6,7 @@
 mod agent;
 mod audit;
 mod backup;
+mod bench;
 mod completions;
 mod config;
 mod dev;
@@ -69,6 +70,8 @@ enum Command {
     /// Check the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Measure what this machine can hold, in a few seconds
+    Bench(bench::Bench),
     /// Print completions for a shell
     Completions(completions::Completions),
     /// Print or write manual pages
@@ -114,6 +117,7 @@ impl Command {
             Command::Health(health) => health.run(console),
             Command::Config(config) => config.run(console),
             Command::Token(token) => token.run(console),
+            Command::Bench(bench) => bench.run(console),
             Command::Smoke(smoke) => smoke.run(console),
             Command::Journal(journal) => journal.run(console),
             Command::Man(man) => man.run(console),
