@@ -77,7 +77,7 @@ pub enum Error {
     },
     /// A restore was broken off before it counted.
     #[error(
-        "{} holds a restore that was broken off: run `no backup restore` again, or empty the folder",
+        "{} holds a restore that was broken off: run `no backup restore` again, or empty it",
         .dir.display()
     )]
     RestoreUnfinished {

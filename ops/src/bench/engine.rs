@@ -1,5 +1,5 @@
-//! The engine alone: `echo` tasks from submission to success through a shard's turns, with a journal
-//! that is done at once.
+//! The engine alone: `echo` tasks from submission to success through a shard's turns, with a
+//! journal that is done at once.
 
 use super::cores::cpu_s;
 use no_engine::shard::lone::{Asked, LoneShard};

@@ -5,6 +5,7 @@ use super::options::data_dir;
 use crate::bench::{Measured, Times, measure, predict::Prediction, predict::predict};
 use crate::error::{Error, Result};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,13 +17,14 @@ Examples:
   no bench
   no bench --data-dir /var/lib/no --seconds 30 --json
 
-Measures on the data folder's file system and takes all cores meanwhile: not beside a node that serves.
-The disk: 4 KiB written and synced, one after the other; 1 MiB likewise. The cores: the share of each
-that a pinned thread gets. The engine alone. Then a nO of its own under load in a folder that is
-removed. What it predicts is for clients on other machines, an upper bound, with the reckoning.")]
+Measures on the data folder's file system and takes all cores meanwhile: not beside a node that
+serves. The disk: 4 KiB written and synced, one after the other; 1 MiB likewise. The cores: the
+share of each that a pinned thread gets. The engine alone. Then a nO of its own under load in a
+folder that is removed. What it predicts is for clients on other machines, an upper bound, with the
+reckoning.")]
 pub(crate) struct Bench {
     /// How long to measure, in seconds, about
-    #[arg(long, default_value_t = 8, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 8, value_name = "S", value_parser = seconds())]
     seconds: u64,
     /// Data folder, whose file system is measured [env: NO_DATA_DIR] [default: data]
     #[arg(long, value_name = "DIR")]
@@ -30,6 +32,10 @@ pub(crate) struct Bench {
     /// Print JSON, for machines
     #[arg(long)]
     json: bool,
+}
+
+fn seconds() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=600)
 }
 
 impl Bench {

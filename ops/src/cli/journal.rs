@@ -23,10 +23,10 @@ Examples:
   no journal inspect
   no journal inspect --data-dir /var/lib/no --shard 0 --json | jq '.shards[0].frames'
 
-Reads only, also beside a running nO. APPLIED is the mark: the last frame that the index has; LAST is
-the last in the journal; WAITING is what lies between, which a start takes over. A newest frame that is
-not whole is no damage: it is being written, or a crash came before anybody was told of it. Exit code
-4 when a journal is damaged; where is said.")]
+Reads only, also beside a running nO. APPLIED is the mark: the last frame that the index has; LAST
+is the last in the journal; WAITING is what lies between, which a start takes over. A newest frame
+that is not whole is no damage: it is being written, or a crash came before anybody was told of it.
+Exit code 4 when a journal is damaged; where is said.")]
 pub(crate) struct Inspect {
     /// One shard alone
     #[arg(long, value_name = "N")]

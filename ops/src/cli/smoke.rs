@@ -10,6 +10,7 @@ use crate::client::{Call, Client, escaped};
 use crate::error::{Error, Result};
 use crate::sse::Event;
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,10 +26,10 @@ Examples:
   no smoke
   no smoke --url https://no.example.com --token-file /run/secrets/token --json
 
-Steps: live, health, ready, metrics, refusal (a bad request gets its code), submit, idempotency (the
-same key makes no second task), events (watched to the end), answer, counted (metrics moved). Exit
-code 0 when all are well, 1 when one is not, and what to do is said. The task is cancelled if it does
-not end.")]
+Steps: live, health, ready, metrics, refusal (a bad request gets its code), submit, idempotency
+(the same key makes no second task), events (watched to the end), answer, counted (metrics moved).
+Exit code 0 when all are well, 1 when one is not, and what to do is said. The task is cancelled if
+it does not end.")]
 pub(crate) struct Smoke {
     /// Agent whose task it submits; of another than `echo` the answer is not looked at
     #[arg(long, default_value = "echo")]
@@ -37,10 +38,14 @@ pub(crate) struct Smoke {
     #[arg(long, value_name = "JSON")]
     input: Option<String>,
     /// How long the task may take, in seconds
-    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = seconds())]
     timeout: u64,
     #[command(flatten)]
     client: ClientOptions,
+}
+
+fn seconds() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=3_600)
 }
 
 /// How a step went.

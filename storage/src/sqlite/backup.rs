@@ -1,5 +1,5 @@
-//! A backup's cut: all shards of a store as they are at one moment, taken beside a node that goes on
-//! or without one, and copied to files that stand alone.
+//! A backup's cut: all shards of a store as they are at one moment, taken beside a node that goes
+//! on or without one, and copied to files that stand alone.
 //!
 //! Everything that was acknowledged before [`Cut::take`] began is in the cut. Of each shard the
 //! journal's file is read first, and then a snapshot of the index is begun. What the file then

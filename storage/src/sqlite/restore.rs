@@ -4,7 +4,7 @@
 //! ```text
 //! restore.new  marker   the folder
 //! no           no       may be restored to, or begun by a start
-//! yes          no       a restore that was broken off: a start refuses it, another restore clears it
+//! yes          no       a restore that was broken off: a start refuses it, another clears it
 //! yes          yes      restored; the next start takes `restore.new` away
 //! no           yes      a store
 //! ```
