@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// How far making a backup stands back for others.
+const NICE: i32 = 10;
+
 /// Commands of `no backup`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
@@ -113,6 +116,8 @@ impl BackupCommand {
 impl Create {
     fn run(self, console: &mut Console) -> Result<()> {
         let begun = Instant::now();
+        // The node goes first where both want a core.
+        let _ = rustix::process::nice(NICE);
         let plan = Plan {
             data_dir: data_dir(self.common.data_dir.as_deref()),
             output: self.output,

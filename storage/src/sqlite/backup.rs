@@ -25,6 +25,7 @@ use crate::sqlite::schema::{self, SCHEMA, journal_path, shard_path};
 use no_engine::port::CommitError;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -195,9 +196,14 @@ impl ShardCut {
             .index
             .query_row("PRAGMA page_size", [], |row| row.get(0))
             .map_err(|source| Error::of_sqlite(&self.path, source))?;
+        // Nobody else has the copy, so this file's end, which ends locks on it, ends nothing.
+        let file = File::open(to).map_err(|error| Error::of_io(to, error))?;
         let backup = Backup::new(&self.index, &mut copy).map_err(of_sqlite)?;
         loop {
             let step = backup.step(STEP_PAGES).map_err(of_sqlite)?;
+            // A node's syncs wait for what others have yet to write (as ext4 orders it): let that
+            // be little at any time.
+            file.sync_data().map_err(|error| Error::of_io(to, error))?;
             let progress = backup.progress();
             let pages = i64::from(progress.pagecount - progress.remaining);
             on_bytes((pages * page_bytes).cast_unsigned());
