@@ -28,6 +28,6 @@ pub mod results;
 pub mod rows;
 pub mod runtimes;
 pub mod server;
-pub mod shard;
 
 pub use error::{Error, Result};
+pub use no_engine::shard::lone as shard;

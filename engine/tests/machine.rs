@@ -3,7 +3,7 @@
 use no_engine::agent::definition::{Agent, Kind};
 use no_engine::command::{Answer, AnswerWhen, Command, Holder, Refusal, Report, Reported};
 use no_engine::effect::Effect;
-use no_engine::id::{NetId, PartitionId, ReplyTo, Seq, ShardId, TaskId, Token};
+use no_engine::id::{Fence, NetId, PartitionId, ReplyTo, Seq, ShardId, TaskId, Token};
 use no_engine::limits::{HISTORY_BYTES_MAX, Limits, OUTPUT_BYTES_MAX};
 use no_engine::machine::{Gated, LastStop, Machine};
 use no_engine::payload::{Payload, hash};
@@ -144,4 +144,41 @@ fn a_stream_of_a_task_that_ends_in_the_same_turn_is_told_so() {
     assert!(matches!(&told, Answer::Refused(refusal) if *refusal == ended), "{told:?}");
     let later = ask(&mut machine, Command::Subscribe { reply: REPLY, task });
     assert!(matches!(later, Answer::Refused(Refusal::NotLive(_))), "{later:?}");
+}
+
+#[test]
+fn after_a_restore_no_lease_of_before_is_good_not_even_one_given_after_the_backup() {
+    let mut before = machine();
+    let holder = leased(&mut before);
+    let partition = before.partition(PartitionId(0)).expect("loaded");
+    let task = partition.tasks.get(holder.task).expect("held").task.clone();
+
+    let mut after = Machine::new(ShardId(0), Limits::default(), NOW, 2);
+    after.set_fences_from(Fence(1 << 40));
+    let agent = Arc::new(Agent::of_kind(Kind::Worker));
+    after.know_agent(&"work".into(), Some((agent, false, Arc::new(Permits::new(None)))));
+    let tasks = vec![task];
+    let loaded = Loaded { tasks, ..Loaded::default() };
+    after.load(NOW, PartitionId(0), loaded, LastStop::Clean);
+    let done = |machine: &mut Machine, holder| {
+        report(machine, holder, Report::Complete { output: Payload::null() })
+    };
+    assert_eq!(done(&mut after, holder), Err(Refusal::LeaseLost), "who had it at the backup");
+    let lease = Command::Lease {
+        reply: REPLY,
+        agents: vec!["work".into()],
+        tenant: "a".into(),
+        max_tasks: 1,
+        lease_ms: 1_000,
+        waits: false,
+    };
+    let Answer::Leases(grants) = ask(&mut after, lease) else { panic!("leases") };
+    let fresh = grants[0].holder;
+    assert_eq!(fresh.attempt, holder.attempt.next());
+    // What the lost store may have given to another worker meanwhile.
+    let lost = (1..10).map(|n| Holder { fence: Fence(holder.fence.0 + n), ..fresh });
+    for lost in lost {
+        assert_eq!(done(&mut after, lost), Err(Refusal::LeaseLost), "{lost:?}");
+    }
+    assert_eq!(done(&mut after, fresh), Ok(Reported::Taken));
 }

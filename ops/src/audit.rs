@@ -16,7 +16,8 @@ use crate::config;
 use crate::error::{Error, Result};
 use no_auth::audit::{Decision, Entry, SUPPRESSED, Who};
 use no_net::audit::{AuditInbox, AuditLink, Order};
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
@@ -118,6 +119,14 @@ fn keep(files: &mut AuditFiles, inbox: &AuditInbox, batch: Vec<Order>, notes: Ve
 fn add(count: &AtomicU64, more: u64) {
     // ORDER: a count that nothing else depends on.
     count.fetch_add(more, Ordering::Relaxed);
+}
+
+/// The log's files, oldest first, each open and with the bytes that it had while nobody wrote.
+///
+/// # Errors
+/// What the system said; a folder without a log has no files.
+pub(crate) fn files_of(data_dir: &Path) -> std::io::Result<Vec<(PathBuf, File, u64)>> {
+    files::look(data_dir)
 }
 
 /// What is wrong with the log, for health.

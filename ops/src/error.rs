@@ -57,6 +57,29 @@ pub enum Error {
     /// The audit log has a line that does not follow; it was shown.
     #[error("the audit log is broken")]
     AuditBroken,
+    /// A backup's file cannot be written, read or trusted.
+    #[error("{}: {why}", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A journal is damaged; where was shown.
+    #[error("damaged: bring back a backup with `no backup restore`")]
+    JournalDamaged,
+    /// A step of the smoke test failed; all were shown.
+    #[error("{step} failed")]
+    Smoke {
+        /// The first that did.
+        step: &'static str,
+    },
+    /// What was to be measured could not be.
+    #[error("cannot be measured: {why}")]
+    Bench {
+        /// What failed.
+        why: String,
+    },
     /// Somebody else listens there.
     #[error("{addr} is in use; choose another with --port or NO_SERVICE_PORT")]
     AddressInUse {
@@ -144,7 +167,7 @@ impl Error {
             Error::Config(_) | Error::Auth(_) | Error::Address { .. } | Error::Outbound { .. } => {
                 EXIT_CONFIG
             }
-            Error::Store { .. } | Error::Audit { .. } => EXIT_STORE,
+            Error::Store { .. } | Error::Audit { .. } | Error::JournalDamaged => EXIT_STORE,
             Error::AddressInUse { .. } => EXIT_ADDRESS,
             Error::Disk { .. } => EXIT_DISK,
             Error::Unreachable { .. }
@@ -152,6 +175,9 @@ impl Error {
             | Error::Answer { .. }
             | Error::TaskEnded { .. }
             | Error::AuditBroken
+            | Error::Backup { .. }
+            | Error::Smoke { .. }
+            | Error::Bench { .. }
             | Error::TokenUnknown { .. }
             | Error::Unhealthy
             | Error::File { .. } => EXIT_FAILED,

@@ -4,10 +4,13 @@
 //! `main.rs` calls [`cli::run`] and leaves with its code. `cli` has one file per command; those
 //! that talk to a running nO do so over HTTP through `client`. `config` reads and checks, `boot`
 //! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
-//! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log.
+//! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log,
+//! `backup` writes and reads backups, `bench` measures the machine.
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
+pub mod bench;
 pub mod boot;
 pub mod cli;
 pub mod client;

@@ -184,7 +184,8 @@ fn memory_limit() -> Option<u64> {
 }
 
 /// CPUs that the cgroup allows.
-fn cpu_limit() -> Option<f64> {
+#[must_use]
+pub fn cpu_limit() -> Option<f64> {
     let read = |dir: PathBuf| {
         let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| 0.0 < *n);
         if let Ok(text) = fs::read_to_string(dir.join("cpu.max")) {

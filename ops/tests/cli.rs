@@ -22,10 +22,15 @@ fn help_is_an_overview() {
           task         Submit, watch and steer tasks
           agent        Define and control agents
           health       Ask a running nO whether it is healthy
+          smoke        Try a running nO out: submit, watch, metrics, refusals
           config       Check, show and explain the configuration
           token        Make, list and revoke access tokens
+          backup       Back a data folder up while nO runs, check backups, bring one back
+          journal      Look at the journals of a data folder, also while nO runs
           audit        Check the audit log
+          bench        Measure what this machine can hold, in a few seconds
           completions  Print completions for a shell
+          man          Print or write manual pages
           help         Print this message or the help of the given subcommand(s)
 
         Options:
@@ -75,7 +80,8 @@ fn every_command_explains_itself() {
     let commands = "serve;dev;task submit;task get;task list;task watch;task cancel;task retry;\
         task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
         config validate;config show;config keys;token create;token list;token revoke;\
-        audit verify;completions";
+        audit verify;backup create;backup verify;backup restore;journal inspect;smoke;bench;man;\
+        completions";
     for command in commands.split(';') {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let said = no(&args);
@@ -83,6 +89,21 @@ fn every_command_explains_itself() {
         assert!(said.out.contains("Usage: no"), "{command}");
         assert!(said.out.lines().all(|line| line.chars().count() <= 100), "{}", said.out);
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().expect("folder");
+    let said = no(&["man", "--output", dir.path().to_str().expect("utf-8")]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    for name in ["no", "no-serve", "no-task-submit", "no-backup-create", "no-man"] {
+        let page = fs::read_to_string(dir.path().join(format!("{name}.1"))).expect("a page");
+        assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let one = no(&["man", "backup", "create"]);
+    let page = fs::read_to_string(dir.path().join("no-backup-create.1")).expect("a page");
+    assert_eq!((one.code, one.out.trim_end()), (0, page.trim_end()));
+    assert!(page.contains("backup.create") || page.contains("no\\-backup\\-create"), "{page}");
 }
 
 #[test]
@@ -98,6 +119,11 @@ fn wrong_usage_is_2() {
         &["token", "create", "--role", "viewer", "--ttl", "1w"],
         &["health", "--url", "gopher://x", "--token", "t"],
         &["dev", "--host", "0.0.0.0", "--port", "70000"],
+        &["backup", "create"],
+        &["backup", "restore"],
+        &["smoke", "--input", "{", "--token", "t"],
+        &["smoke", "--timeout", "0"],
+        &["man", "no-such"],
     ] {
         let said = no(args);
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{args:?}");

@@ -63,6 +63,44 @@ pub enum Error {
         /// The folder or file.
         path: PathBuf,
     },
+    /// There is nothing of ours in the folder.
+    #[error("{} holds no nO store: name the data folder of one", .dir.display())]
+    NoStore {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A store is where one was to be restored.
+    #[error("{} holds a store already: move it away, or name an empty folder", .dir.display())]
+    StoreThere {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A restore was broken off before it counted.
+    #[error(
+        "{} holds a restore that was broken off: run `no backup restore` again, or empty it",
+        .dir.display()
+    )]
+    RestoreUnfinished {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The store's files were changing as a whole: it was started with another number of shards.
+    #[error(
+        "the files of {} are being made or moved: once its node has started, try again",
+        .dir.display()
+    )]
+    Unsettled {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// An older nO wrote it, and no start has moved it on.
+    #[error("{} has schema {found}: start this nO once on it, which moves it on", .dir.display())]
+    Older {
+        /// The folder.
+        dir: PathBuf,
+        /// Its version.
+        found: u32,
+    },
     /// The caller broke off moving partitions. The next start goes on with it.
     #[error("moving partitions between files was interrupted; the next start goes on with it")]
     Interrupted,

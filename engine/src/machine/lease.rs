@@ -70,9 +70,10 @@ impl Machine {
         held.is_counted = true;
         let (lane, key) = (held.lane, held.key);
         let waited_ms = now.wall.0.saturating_sub(held.task.ready_at.0);
-        let (attempt, fence) = (held.task.attempt.next(), held.task.fence.next());
+        let (attempt, own) = (held.task.attempt.next(), held.task.fence);
         held.active_mut().lease = Some(Lease { expires_at: now.mono + lease_ms, lease_ms });
         let name = Arc::clone(&held.task.agent);
+        let fence = self.fence_after(own);
         self.agents.enter(lane, key);
         self.agents.stats_mut(lane).queue_wait_us.record(waited_ms * 1_000);
         self.record(now, id, Event::Started { attempt, fence, lease_ms: Some(lease_ms) });

@@ -44,7 +44,7 @@ pub use recover::LastStop;
 use crate::command::{Answer, Command, Intake, Refusal};
 use crate::effect::Effect;
 use crate::event::{Batch, Event, Record};
-use crate::id::{PartitionId, ReplyTo, ShardId, TaskId};
+use crate::id::{Fence, PartitionId, ReplyTo, ShardId, TaskId};
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, HISTORY_WARNED_AT, Limits};
 use crate::map::Map;
 use crate::partition::{Held, PartitionState};
@@ -64,6 +64,8 @@ pub struct Machine {
     intake: Intake,
     is_journal_full: bool,
     rng: Rng,
+    /// Fences are given from here on; lower ones are of a store that this one was restored from.
+    fences_from: Fence,
     partitions: Vec<Option<Box<PartitionState>>>,
     agents: agents::Agents,
     queue: ReadyQueue,
@@ -100,6 +102,7 @@ impl Machine {
             intake: Intake::Open,
             is_journal_full: false,
             rng: Rng::new(seed),
+            fences_from: Fence(0),
             agents: agents::Agents::new(seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
             partitions: Vec::new(),
             queue: ReadyQueue::new(limits.ageing_ms),
@@ -124,6 +127,19 @@ impl Machine {
             bugs: bugs::Bugs::default(),
             limits,
         }
+    }
+
+    /// Gives no fence below this one, and trusts none. To be said before loading; 0 at first.
+    ///
+    /// A restored store has forgotten what was given after its backup was made, so what it gives
+    /// itself must be above all of that.
+    pub fn set_fences_from(&mut self, from: Fence) {
+        self.fences_from = from;
+    }
+
+    /// The fence that follows a task's own.
+    pub(super) fn fence_after(&self, own: Fence) -> Fence {
+        own.next().max(self.fences_from)
     }
 
     /// Decides about one command.

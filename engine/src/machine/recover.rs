@@ -123,7 +123,9 @@ impl Machine {
         let held = self.held(id).expect("just loaded");
         let (lane, key, crashes) = (held.lane, held.key, u32::from(held.task.crashes));
         let kind = self.agents.get(&held.task.agent).map(|agent| agent.kind);
-        if kind == Some(Kind::Worker) {
+        // After a restore nobody knows who holds it by now.
+        let is_known = self.fences_from <= held.task.fence;
+        if kind == Some(Kind::Worker) && is_known {
             self.agents.enter_loaded(lane, key);
             let held = self.held_mut(id).expect("just loaded");
             held.is_counted = true;
@@ -140,7 +142,7 @@ impl Machine {
             let message = format!("it ran during {crashes} crashes of the process in a row");
             return self.dead_letter(now, id, "poison", &message);
         }
-        let fence = self.held(id).expect("just loaded").task.fence.next();
+        let fence = self.fence_after(self.held(id).expect("just loaded").task.fence);
         self.record(now, id, Event::Interrupted { crashes, fence });
     }
 }

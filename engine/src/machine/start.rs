@@ -83,7 +83,8 @@ impl Machine {
             };
         }
         let waited_ms = now.wall.0.saturating_sub(held.task.ready_at.0);
-        let (attempt, fence) = (held.task.attempt.next(), held.task.fence.next());
+        let (attempt, own) = (held.task.attempt.next(), held.task.fence);
+        let fence = self.fence_after(own);
         self.agents.stats_mut(lane).queue_wait_us.record(waited_ms * 1_000);
         self.record(now, id, Event::Started { attempt, fence, lease_ms: None });
         match kind {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use no_engine::control::partitions_of;
 use no_engine::doorbell::Bell;
 use no_engine::event::Batch;
-use no_engine::id::ShardId;
+use no_engine::id::{Fence, ShardId};
 use no_engine::machine::{LastStop, Machine};
 use no_engine::port::{Ack, Clock as _};
 use no_engine::ring::{Receiver, Sender};
@@ -82,7 +82,8 @@ pub(super) fn start(
         let load = store.loader(shard).map_err(super::store::refused)?;
         let pulse = Arc::clone(&ends.pulse);
         let core = cores.get(number).copied().flatten();
-        let (part, ends) = part(plan, shard, load, ends, core);
+        let (mut part, ends) = part(plan, shard, load, ends, core);
+        part.machine.set_fences_from(Fence(store.fences_from()));
         let journal = start_journal(shard, journal, ends, plan.clock)?;
         let loaded = loaded.clone();
         let shard = spawn(&format!("no-shard-{number}"), move || run_shard(part, &loaded))?;

@@ -62,8 +62,37 @@ fn show(console: &mut Console, status: u16, body: &Value, text: &str) -> Result<
     let mut rows = vec![vec!["CHECK".to_owned(), "STATUS".to_owned(), "DETAIL".to_owned()]];
     for (name, check) in checks {
         let status = if check.is_string() { cell(check) } else { cell(&check["status"]) };
-        let detail = ["detail", "error", "last_error"].iter().find_map(|key| check[key].as_str());
-        rows.push(vec![plain(name), status, plain(detail.unwrap_or(""))]);
+        rows.push(vec![plain(name), status, plain(&detail(check))]);
     }
-    console.print_table(&rows)
+    console.print_table(&rows)?;
+    let Some(resources) = body["resources"].as_object() else { return Ok(()) };
+    let said: Vec<String> =
+        resources.iter().map(|(name, value)| format!("{} {}", plain(name), cell(value))).collect();
+    console.print(&said.join(", "))
+}
+
+/// What is wrong with a check, or what last was.
+fn detail(check: &Value) -> String {
+    if let Some(error) = check["error"].as_str() {
+        return error.to_owned();
+    }
+    let last = &check["last_error"];
+    match (last["error"].as_str(), last["at"].as_str()) {
+        (Some(error), Some(at)) => format!("at {at}: {error}"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_says_what_is_wrong_or_was_last() {
+        let last = json!({"error": "no room", "at": "2026-01-01T00:00:00Z"});
+        let check = |error: Value| json!({"status": "x", "error": error, "last_error": last});
+        assert_eq!(detail(&check(json!("halted"))), "halted");
+        assert_eq!(detail(&check(Value::Null)), "at 2026-01-01T00:00:00Z: no room");
+        assert_eq!(detail(&json!({"status": "ok", "last_error": null})), "");
+    }
 }

@@ -5,13 +5,18 @@
 
 mod agent;
 mod audit;
+mod backup;
+mod bench;
 mod completions;
 mod config;
 mod dev;
 mod health;
+mod journal;
+mod man;
 mod options;
 mod output;
 mod serve;
+mod smoke;
 pub(crate) mod task;
 mod token;
 
@@ -48,17 +53,29 @@ enum Command {
     Agent(agent::Agent),
     /// Ask a running nO whether it is healthy
     Health(health::Health),
+    /// Try a running nO out: submit, watch, metrics, refusals
+    Smoke(smoke::Smoke),
     /// Check, show and explain the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Back a data folder up while nO runs, check backups, bring one back
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Look at the journals of a data folder, also while nO runs
+    #[command(subcommand)]
+    Journal(journal::Journal),
     /// Check the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Measure what this machine can hold, in a few seconds
+    Bench(bench::Bench),
     /// Print completions for a shell
     Completions(completions::Completions),
+    /// Print or write manual pages
+    Man(man::Man),
 }
 
 /// Runs one command line and gives the exit code; everything it says goes to the console.
@@ -100,6 +117,11 @@ impl Command {
             Command::Health(health) => health.run(console),
             Command::Config(config) => config.run(console),
             Command::Token(token) => token.run(console),
+            Command::Bench(bench) => bench.run(console),
+            Command::Smoke(smoke) => smoke.run(console),
+            Command::Journal(journal) => journal.run(console),
+            Command::Man(man) => man.run(console),
+            Command::Backup(backup) => backup.run(console),
             Command::Audit(audit) => audit.run(console),
             Command::Completions(completions) => completions.run(console),
         }

@@ -155,6 +155,20 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().flat_map(escape).collect()
 }
 
+/// A number of bytes for people.
+#[must_use]
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (count as f64, "B");
+    for larger in UNITS {
+        if value < 1_024.0 {
+            break;
+        }
+        (value, unit) = (value / 1_024.0, larger);
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+}
+
 /// At most `len` characters on one line.
 #[must_use]
 pub(super) fn short(text: &str, len: usize) -> String {
@@ -175,6 +189,7 @@ mod tests {
     fn cells_are_one_line_and_harmless() {
         assert_eq!(cell(&Value::from("a\u{1b}[31mb")), "a\\u{1b}[31mb");
         assert_eq!(cell(&Value::Null), "-");
+        assert_eq!([bytes(1_023), bytes(1_536), bytes(3 << 30)], ["1023 B", "1.5 KiB", "3.0 GiB"]);
         assert_eq!(short("a\nbcdef", 4), "a b…");
     }
 }

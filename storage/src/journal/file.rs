@@ -36,6 +36,31 @@ pub(crate) struct JournalFile {
     next: u64,
 }
 
+/// What stands in a file's first block.
+pub(crate) struct Header {
+    /// Bytes of the circle.
+    pub(crate) bytes: u64,
+    pub(crate) identity: Identity,
+    pub(crate) key: Key,
+}
+
+impl Header {
+    /// Reads the first block of the file at `path`.
+    pub(crate) fn read(path: &Path, block: &[u8]) -> Result<Header> {
+        let (magic, rest) = block.split_at(8);
+        let (bytes, rest) = rest.split_at(8);
+        let (identity, rest) = rest.split_at(16);
+        let bytes = bytes.try_into().map_or(0, u64::from_le_bytes);
+        if magic != MAGIC || bytes == 0 || !bytes.is_multiple_of(BLOCK) {
+            return Err(damaged(path, "its header is not a journal's"));
+        }
+        let mut header = Header { bytes, identity: [0; 16], key: [0; 32] };
+        header.identity.copy_from_slice(identity);
+        header.key.copy_from_slice(&rest[..32]);
+        Ok(header)
+    }
+}
+
 struct Held {
     number: u64,
     start: u64,
@@ -94,18 +119,9 @@ impl JournalFile {
     }
 
     fn of(file: File, path: &Path, header: &[u8]) -> Result<JournalFile> {
-        let (magic, rest) = header.split_at(8);
-        let (bytes, rest) = rest.split_at(8);
-        let (identity, rest) = rest.split_at(16);
-        let bytes = bytes.try_into().map_or(0, u64::from_le_bytes);
-        if magic != MAGIC || bytes == 0 || !bytes.is_multiple_of(BLOCK) {
-            return Err(damaged(path, "its header is not a journal's"));
-        }
-        let (mut own, mut key) = ([0; 16], [0; 32]);
-        own.copy_from_slice(identity);
-        key.copy_from_slice(&rest[..32]);
+        let Header { bytes, identity, key } = Header::read(path, header)?;
         let held = VecDeque::new();
-        Ok(JournalFile { file, bytes, identity: own, key, held, next: 0 })
+        Ok(JournalFile { file, bytes, identity, key, held, next: 0 })
     }
 
     /// What its index knows it by.
@@ -187,7 +203,7 @@ impl JournalFile {
     }
 }
 
-fn damaged(path: &Path, why: &str) -> Error {
+pub(crate) fn damaged(path: &Path, why: &str) -> Error {
     Error::Damaged { path: PathBuf::from(path), why: why.to_owned() }
 }
 

@@ -87,6 +87,12 @@ impl Frame {
         (bytes.get(..4)? == MAGIC).then_some(u32::from_le_bytes(claimed) as usize)
     }
 
+    /// The number that a header at the front of `bytes` claims, be the frame whole or not.
+    pub(crate) fn claimed(bytes: &[u8]) -> Option<u64> {
+        Frame::len_at(bytes)?;
+        Some(u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?))
+    }
+
     /// As it stands in the file: whole blocks.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

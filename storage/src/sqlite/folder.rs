@@ -12,12 +12,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::Path;
 
-const MARKER: &str = "no.json";
+pub(crate) const MARKER: &str = "no.json";
+/// Where a restore gathers its files. While this is there and no marker, nothing counts.
+pub(crate) const RESTORE_DIR: &str = "restore.new";
 const MARKER_NEW: &str = "no.json.new";
 const LOCK: &str = "no.lock";
 
 /// What may be in a folder before a store is made there: our own, and what a volume brings along.
-const HARMLESS: [&str; 4] = [MARKER_NEW, LOCK, "admin.token", "lost+found"];
+pub(crate) const HARMLESS: [&str; 4] = [MARKER_NEW, LOCK, "admin.token", "lost+found"];
 
 /// What the marker says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,12 +33,26 @@ pub(crate) struct Marker {
     /// So many files held them before; 0 while the store is being made. Absent when nothing moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) moving_from: Option<u16>,
+    /// Fences are given from here on, since the store was restored; 0 if it never was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) fences_from: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Marker {
     pub(crate) fn new(partitions: u16, shards: u16) -> Marker {
         let moving_from = Some(0);
-        Marker { store: "nO".into(), schema: SCHEMA, partitions, shards, moving_from }
+        let store = "nO".into();
+        Marker { store, schema: SCHEMA, partitions, shards, moving_from, fences_from: 0 }
+    }
+
+    /// Of a store whose files are all there.
+    pub(crate) fn restored(partitions: u16, shards: u16, fences_from: u64) -> Marker {
+        Marker { moving_from: None, fences_from, ..Marker::new(partitions, shards) }
     }
 
     /// The version that all files of the folder have at least.
@@ -104,6 +120,9 @@ pub(crate) fn enter(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| Error::of_io(dir, error))?;
     if Marker::read(dir)?.is_some() {
         return Ok(());
+    }
+    if dir.join(RESTORE_DIR).exists() {
+        return Err(Error::RestoreUnfinished { dir: dir.to_owned() });
     }
     for entry in std::fs::read_dir(dir).map_err(|error| Error::of_io(dir, error))? {
         let name = entry.map_err(|error| Error::of_io(dir, error))?.file_name();

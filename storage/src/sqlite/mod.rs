@@ -8,17 +8,21 @@
 //! loader for each shard, readers, and the checkpoint thread. The store itself holds the folder's
 //! lock: keep it until all parts are gone.
 
+mod backup;
 mod cell;
 mod checkpoint;
+mod contents;
 mod folder;
 mod follower;
 mod index;
+mod inspect;
 mod journal;
 mod load;
 mod migrate;
 mod read;
 mod replay;
 mod reshard;
+mod restore;
 mod schema;
 mod tidy;
 mod work;
@@ -26,12 +30,16 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use backup::Cut;
 pub use checkpoint::Checkpoints;
+pub use contents::{Contents, check_copy};
 pub use follower::{StoreReading, StoreWatch};
+pub use inspect::{FrameSeen, JournalSeen, inspect};
 pub use journal::{Following, SqliteJournal};
 pub use load::SqliteLoad;
 pub use read::SqliteReader;
 pub use reshard::{OnProgress, Progress};
+pub use restore::Restoring;
 
 use crate::error::{Error, Result};
 use crate::journal::JournalFile;
@@ -90,6 +98,7 @@ pub struct Store {
     retention_ms: u64,
     following: Following,
     was_clean: bool,
+    fences_from: u64,
     _lock: File,
 }
 
@@ -133,6 +142,8 @@ impl Store {
             let (dir, found) = (dir.to_owned(), marker.partitions);
             return Err(Error::PartitionsDiffer { dir, found, asked: partitions });
         }
+        restore::clear(dir)?;
+        let fences_from = marker.fences_from;
         migrate::settle(dir, &mut marker)?;
         replay::settle(dir, &marker)?;
         reshard::settle(dir, marker, shards, on_progress)?;
@@ -157,8 +168,15 @@ impl Store {
             retention_ms,
             following,
             was_clean,
+            fences_from,
             _lock: lock,
         })
+    }
+
+    /// The lowest fence that may be given: above all that were before the store was restored.
+    #[must_use]
+    pub fn fences_from(&self) -> u64 {
+        self.fences_from
     }
 
     /// Partitions, fixed when the store was created.

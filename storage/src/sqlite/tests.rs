@@ -1,10 +1,13 @@
 //! The embedded store as a whole.
 
+mod backup;
 mod folder;
 mod follower;
+mod inspect;
 mod journal;
 mod list;
 mod reshard;
+mod restore;
 
 use super::*;
 use crate::samples;

@@ -1,22 +1,23 @@
 //! One shard with all that is outside it played in memory: the net core's rings, and a journal that
-//! is done at once. The machine's own cost, nothing else.
+//! is done at once, or is what the caller makes of it. The machine's own cost, nothing else: for
+//! benches, and for `no bench`.
 
-use no_engine::agent::definition::{Agent, Budget, Kind};
-use no_engine::command::{Answer, AnswerWhen, Command, Holder, Report, Reported};
-use no_engine::doorbell::{Bell, doorbell};
-use no_engine::effect::Effect;
-use no_engine::event::Batch;
-use no_engine::id::{NetId, PartitionId, ReplyTo, ShardId, TaskId, Token};
-use no_engine::limits::{BATCHES_IN_FLIGHT_MAX, Limits, RING_LEN};
-use no_engine::machine::{LastStop, Machine};
-use no_engine::payload::Payload;
-use no_engine::permit::Permits;
-use no_engine::port::{Ack, Loaded, Wake};
-use no_engine::ring::{Receiver, Sender, ring};
-use no_engine::rng::Rng;
-use no_engine::shard::{Links, Shard};
-use no_engine::task::NewTask;
-use no_engine::time::{Millis, Mono, Now};
+use super::{Links, Shard};
+use crate::agent::definition::{Agent, Budget, Kind};
+use crate::command::{Answer, AnswerWhen, Command, Holder, Report, Reported};
+use crate::doorbell::{Bell, doorbell};
+use crate::effect::Effect;
+use crate::event::Batch;
+use crate::id::{NetId, PartitionId, ReplyTo, ShardId, TaskId, Token};
+use crate::limits::{BATCHES_IN_FLIGHT_MAX, Limits, RING_LEN};
+use crate::machine::{LastStop, Machine};
+use crate::payload::Payload;
+use crate::permit::Permits;
+use crate::port::{Ack, Loaded, Wake};
+use crate::ring::{Receiver, Sender, ring};
+use crate::rng::Rng;
+use crate::task::NewTask;
+use crate::time::{Millis, Mono, Now};
 use std::sync::Arc;
 
 /// Partitions of the lone shard.
