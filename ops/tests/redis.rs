@@ -383,11 +383,15 @@ fn an_address_with_refused_proofs_is_slowed_on_all_nodes() {
     let guess = |node: &Node| node.with_token(Some("nonsense")).get("/v1/agents").status;
     assert!((0..60).any(|_| guess(&one) == 429));
     until("the first has told", || !redis.keys("no:limit:failures:").is_empty());
-    // The other hears when it has refused one itself.
-    let heard = asked(&two, "limit", "answered");
-    assert_eq!(guess(&two), 401);
-    until("the second has heard", || heard < asked(&two, "limit", "answered"));
-    assert_eq!(guess(&two), 429);
+    // The other hears when it has refused one itself. A second allows one more, so that a slow
+    // machine may see a few; alone it would allow thirty.
+    let is_slowed = |_| {
+        let heard = asked(&two, "limit", "answered");
+        let status = guess(&two);
+        until("the second has heard", || heard < asked(&two, "limit", "answered"));
+        status == 429 || guess(&two) == 429
+    };
+    assert!((0..5).any(is_slowed));
     one.stop();
     two.stop();
 }
