@@ -53,6 +53,12 @@ impl Permits {
         assert!(0 < before, "a permit was given back that nobody took");
     }
 
+    /// How many may still be taken.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        self.max.load(Ordering::Relaxed).saturating_sub(self.used())
+    }
+
     /// How many are taken.
     #[must_use]
     pub fn used(&self) -> u32 {

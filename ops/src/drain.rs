@@ -3,6 +3,7 @@
 
 use crate::boot::{Guards, NetThread, ReaderThread, ShardThreads};
 use crate::error::{EXIT_DONE, EXIT_FAILED, Error, Result};
+use crate::pool::PoolKeeper;
 use crate::shutdown::{self, Handler, Overseer};
 use crate::vitals::{Stage, Vitals};
 use no_engine::command::Intake;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub orders: NetOrders,
     /// Signs of life.
     pub vitals: Arc<Vitals>,
+    /// What scales the pool.
+    pub pool: PoolKeeper,
     /// The net cores.
     pub nets: Vec<NetThread>,
     /// The shards with their journals.
@@ -128,6 +131,9 @@ async fn watch(parts: &mut Parts, signals: &mut Signals) -> Reason {
             false => Intake::Open,
         };
         parts.orders.set_intake(intake);
+        if let Some(slots) = parts.pool.look(&parts.vitals) {
+            parts.orders.set_slots(slots);
+        }
         let lives = parts.vitals.shards();
         if let Some(shard) = lives.iter().position(|life| life.reading.is_halted) {
             return Reason::Halted(shard as u16);

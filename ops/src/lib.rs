@@ -20,6 +20,7 @@ pub mod exposition;
 pub mod health;
 pub mod metrics;
 pub mod monitor;
+pub mod pool;
 pub mod process;
 pub mod shutdown;
 pub mod sse;

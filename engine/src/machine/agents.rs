@@ -10,7 +10,7 @@ use crate::event::AgentRow;
 use crate::id::ReplyTo;
 use crate::map::Map;
 use crate::permit::Permits;
-use crate::queue::{KeyId, LaneId};
+use crate::queue::{KeyId, LaneId, ReadyQueue};
 use crate::stats::AgentStats;
 use crate::time::Mono;
 use hashbrown::HashTable;
@@ -329,6 +329,24 @@ impl Agents {
     /// When a start that was held back by a rate or by other shards may go; forgets it.
     pub(super) fn take_recheck(&mut self) -> Option<Mono> {
         self.recheck_at.take()
+    }
+
+    /// The number of shards.
+    pub(super) fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Ready tasks that would take a slot and that their agents' pauses and permits let start.
+    pub(super) fn startable(&self, queue: &ReadyQueue) -> usize {
+        let startable = |entry: &Entry| {
+            let takes_slot = entry.agent.as_ref().is_some_and(|agent| agent.takes_slot());
+            if !takes_slot || entry.is_paused {
+                return 0;
+            }
+            let ready = entry.lanes.values().map(|lane| queue.lane_len(*lane)).sum::<usize>();
+            ready.min(entry.permits.free() as usize)
+        };
+        self.entries.iter().map(startable).sum()
     }
 
     /// See [`Agents::take_recheck`]; keeps it.

@@ -153,6 +153,7 @@ impl Machine {
             Command::SetAgent { reply, name, set } => self.set_agent(reply, &name, set),
             Command::Stats { reply } => self.answer_stats(reply),
             Command::SetIntake(intake) => self.intake = intake,
+            Command::SetPool { slots } => self.set_shares(self.agents.shards(), slots),
         }
     }
 
@@ -247,6 +248,16 @@ impl Machine {
     pub fn calling(&self) -> usize {
         assert!(self.drained.len() <= self.slots.used(), "a drained loop holds its slot");
         self.slots.used() - self.drained.len()
+    }
+
+    /// Ready tasks of this node's own work that find no slot, as far as their agents' bounds let
+    /// them run. Looks at every lane: for a look now and then.
+    #[must_use]
+    pub fn slots_missing(&self) -> usize {
+        match self.slots.used() < self.slots.len() {
+            true => 0,
+            false => self.agents.startable(&self.queue),
+        }
     }
 
     /// New tasks that would be taken: 0 when the payload's bytes are at their bound.

@@ -10,6 +10,7 @@ use crate::cores::{self, Eventfd, SystemClock};
 use crate::drain::{Parts, Watch};
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
+use crate::pool::{PoolKeeper, PoolView};
 use crate::vitals::{Stage, Vitals};
 use no_auth::shared::SealingKey;
 use no_auth::{KeySet, LocalKey, Secret};
@@ -90,6 +91,8 @@ impl Node {
             &engine.data_dir,
             engine.bounds(),
         ));
+        let pool_view = Arc::new(PoolView::new(engine.slots, engine.slots_aims));
+        let pool = PoolKeeper::new(Arc::clone(&pool_view), &vitals, clock);
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
         let scheme = if guards.tls.is_some() { "https" } else { "http" };
@@ -105,7 +108,7 @@ impl Node {
             browsers,
             redis,
             health: Arc::new(Health::new(Arc::clone(&vitals), others)),
-            about: about(config, &clock),
+            about: about(config, &clock, pool_view),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,
             reader_bell: reader_bell.clone(),
@@ -126,7 +129,8 @@ impl Node {
         let Nets { threads: nets, reader_links } = nets;
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
         let checkpoints = store.checkpoints().map_err(store::refused)?;
-        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store, guards };
+        let parts =
+            Parts { orders, vitals, pool, nets, shards, reader, checkpoints, store, guards };
         let watch = Watch::new()?;
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
@@ -233,12 +237,13 @@ fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
 }
 
 /// What the node says of itself.
-fn about(config: &Config, clock: &SystemClock) -> About {
+fn about(config: &Config, clock: &SystemClock, pool: Arc<PoolView>) -> About {
     About {
         started_at: clock.now().wall,
         partitions: config.engine.partitions,
         drain_timeout: config.service.drain_timeout,
         config: Arc::clone(&config.shown),
+        pool,
     }
 }
 

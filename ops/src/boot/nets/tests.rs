@@ -29,6 +29,7 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
             partitions: 64,
             drain_timeout: std::time::Duration::from_secs(1),
             config: Arc::default(),
+            pool: Arc::new(crate::pool::PoolView::new(1, None)),
         },
         stats: vec![Arc::default()],
         ordered: NetOrders::new().1,
