@@ -27,6 +27,7 @@ mod cancel;
 mod close;
 mod expire;
 mod index;
+mod judge;
 mod lease;
 mod recover;
 mod report;
@@ -151,7 +152,7 @@ impl Machine {
             }
             Command::KeepAgent { reply, name, kept } => self.keep_agent(reply, name, kept),
             Command::SetAgent { reply, name, set } => self.set_agent(reply, &name, set),
-            Command::Stats { reply } => self.answer_stats(reply),
+            Command::Stats { reply } => self.answer_stats(now, reply),
             Command::SetIntake(intake) => self.intake = intake,
             Command::SetPool { slots } => self.set_shares(self.agents.shards(), slots),
         }
@@ -243,6 +244,12 @@ impl Machine {
         self.slots.used()
     }
 
+    /// Agents that are held back by their breakers.
+    #[must_use]
+    pub fn agents_held_back(&self) -> usize {
+        self.agents.held_back_len()
+    }
+
     /// Tasks with calls of this node's own under way.
     #[must_use]
     pub fn calling(&self) -> usize {
@@ -269,13 +276,13 @@ impl Machine {
         }
     }
 
-    fn answer_stats(&mut self, reply: ReplyTo) {
+    fn answer_stats(&mut self, now: Now, reply: ReplyTo) {
         self.stats.slots = self.slots.len() as u64;
         self.stats.slots_active = self.slots.used() as u64;
         self.stats.live_tasks = self.live_tasks as u64;
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
-        let agents = self.agents.stats();
+        let agents = self.agents.stats(now.mono);
         let stats = Box::new(ShardStats { agents, ..self.stats.clone() });
         // Figures rest on nothing that must be durable: they go out at once, so that a node whose
         // journal stands still can be looked at.

@@ -15,6 +15,7 @@ use crate::process;
 use crate::vitals::Bounds;
 use no_auth::Roles;
 use no_engine::agent::definition::Agent;
+use no_engine::breaker::BreakerRules;
 use no_engine::control::pool::Aims;
 use no_engine::control::share;
 use no_engine::id::ShardId;
@@ -66,6 +67,10 @@ pub struct Engine {
     pub slots: usize,
     /// What they are scaled by; `None` where they stay as they are.
     pub slots_aims: Option<Aims>,
+    /// From a task's first start to its end, so long is in time, in ms.
+    pub latency_objective_ms: u64,
+    /// When agents that keep failing are held back; `None`: never.
+    pub breaker: Option<BreakerRules>,
     /// Ended tasks are kept this long, in ms.
     pub retention_ms: u64,
     /// An idempotency key is kept this long after its task ended, in ms.
@@ -109,6 +114,8 @@ impl Engine {
             key_kept_ms: self.key_kept_ms,
             retention_ms: self.retention_ms,
             ageing_ms: self.ageing_ms,
+            latency_objective_ms: self.latency_objective_ms,
+            breaker: self.breaker,
             ..Limits::default()
         }
     }
@@ -277,6 +284,8 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
         busy_poll: Duration::from_micros(whole(raw, "engine.busyPollUs")),
         slots,
         slots_aims,
+        latency_objective_ms: whole(raw, "performance.latencyObjective"),
+        breaker: pool::breaker(raw),
         retention_ms: whole(raw, "engine.retention"),
         key_kept_ms: whole(raw, "engine.keyKept"),
         ageing_ms: whole(raw, "engine.ageing"),

@@ -1,7 +1,8 @@
-//! What `performance.autoscaling` says.
+//! What `performance` says of autoscaling and of breakers.
 
 use super::{flag, size, whole};
 use crate::config::raw::{Raw, parts};
+use no_engine::breaker::BreakerRules;
 use no_engine::control::pool::Aims;
 
 /// Slots of the node, and what they are scaled by; `None` where they stay as they are.
@@ -22,6 +23,17 @@ pub(super) fn pool(raw: &Raw, shards: u16) -> (usize, Option<Aims>) {
         down_cooldown_ms: whole(raw, "performance.autoscaling.scaleDownCooldown"),
     };
     (aims.slots_min, Some(aims))
+}
+
+/// When agents that keep failing are held back, if at all.
+pub(super) fn breaker(raw: &Raw) -> Option<BreakerRules> {
+    let count = |path| u32::try_from(whole(raw, path)).unwrap_or(u32::MAX);
+    flag(raw, "performance.breaker.enabled").then(|| BreakerRules {
+        attempts_min: count("performance.breaker.minAttempts"),
+        good_percent_min: count("performance.breaker.minSuccess"),
+        pause_ms: whole(raw, "performance.breaker.pause"),
+        pause_ms_max: whole(raw, "performance.breaker.maxPause"),
+    })
 }
 
 /// The least is not above the most. Without autoscaling the default of the least binds nobody.

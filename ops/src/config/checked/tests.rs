@@ -46,6 +46,18 @@ fn autoscaling_starts_at_the_least_and_keeps_a_slot_for_each_shard() {
 }
 
 #[test]
+fn agents_that_keep_failing_are_held_back_unless_said_otherwise() {
+    let limits = |text: &str| read(text).expect("accepted").engine.limits(0);
+    let default = limits("{}");
+    assert_eq!(default.breaker, Some(no_engine::breaker::BreakerRules::default()));
+    let said = r#"{"performance":{"latencyObjective":"2s","breaker":{"minAttempts":5,"pause":7}}}"#;
+    let said = limits(said);
+    assert_eq!(said.latency_objective_ms, 2_000);
+    assert_eq!(said.breaker.map(|rules| (rules.attempts_min, rules.pause_ms)), Some((5, 7)));
+    assert_eq!(limits(r#"{"performance":{"breaker":{"enabled":false}}}"#).breaker, None);
+}
+
+#[test]
 fn the_example_is_complete_and_accepted() {
     let text = include_str!("../../../../deploy/config/operational.example.json");
     read(text).unwrap_or_else(|faults| panic!("{faults:?}"));
