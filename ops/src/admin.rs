@@ -5,6 +5,7 @@
 //! Checks and resources are read, never waited for. The status alone asks the shards for figures;
 //! one that is too busy to give them in time is shown without.
 
+use crate::agents;
 use crate::health::{Check, Health, text_of};
 use crate::pool::PoolView;
 use crate::process::ProcessReader;
@@ -185,6 +186,7 @@ impl Admin {
             "uptime_s": time::wall().0.saturating_sub(started_at.0) / 1_000,
             "partitions": partitions,
             "pool": pool.shown(),
+            "agents_held_back": agents::held_back(&core.agents),
             "shards": shards,
             "resources": self.resources(),
             "config": **config,

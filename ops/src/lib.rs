@@ -7,12 +7,14 @@
 //! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log.
 
 pub mod admin;
+pub mod agents;
 pub mod audit;
 pub mod boot;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cores;
+pub mod database;
 pub mod demo;
 pub mod drain;
 pub mod error;

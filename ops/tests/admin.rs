@@ -20,7 +20,7 @@ fn health_in_detail_and_the_status_are_for_those_who_may_read_them() {
 
     let health = viewer.get("/health/detailed").ok(200);
     assert_eq!((&health["status"], &health["ready"]), (&json!("ok"), &json!("ready")));
-    for name in ["shards", "journal", "disk", "memory", "audit"] {
+    for name in ["shards", "journal", "disk", "memory", "database", "agents", "audit"] {
         assert_eq!(health["checks"][name], json!({"status": "ok", "last_error": null}), "{health}");
     }
     let ratio = |value: &Value| value.as_f64().is_some_and(|ratio| (0.0..=1.0).contains(&ratio));
@@ -31,7 +31,8 @@ fn health_in_detail_and_the_status_are_for_those_who_may_read_them() {
 
     let checks = viewer.get("/admin/health/checks").ok(200);
     let names = checks["checks"].as_array().expect("a list").iter().map(|check| &check["name"]);
-    assert_eq!(names.collect::<Vec<_>>(), ["shards", "journal", "disk", "memory", "audit"]);
+    let expected = ["shards", "journal", "disk", "memory", "database", "agents", "audit"];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
     let check = viewer.post("/admin/health/check/journal", &Value::Null).ok(200);
     assert_eq!(check, json!({"name": "journal", "status": "ok", "last_error": null}));
     let unknown = viewer.post("/admin/health/check/x", &Value::Null).problem(404, "not_found");

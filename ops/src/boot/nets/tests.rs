@@ -23,6 +23,7 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
         issuer: None,
         browsers: None,
         redis: None,
+        database: DatabaseHealth::default(),
         health: Arc::new(Health::new(Arc::new(vitals), health::Others::default())),
         about: About {
             started_at: no_engine::time::Millis(0),
