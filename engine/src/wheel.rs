@@ -11,8 +11,9 @@
 //! time are always in one slot, in order of insertion; that is what keeps ties in order.
 //!
 //! Nodes live in a [`Slab`] and are linked by index, so that a wheel in steady state allocates
-//! nothing, and one that was full for a while gives its memory back. A heap alone was rejected: most
-//! timers (leases, time-outs) are cancelled, and that costs a heap `log n` or a stale entry each.
+//! nothing, and one that was full for a while gives its memory back. A heap alone was rejected:
+//! most timers (leases, time-outs) are cancelled, and that costs a heap `log n` or a stale entry
+//! each.
 
 use crate::slab::Slab;
 use std::cmp::Reverse;

@@ -8,9 +8,10 @@ use crate::cost::Layer;
 use crate::extract::Request;
 use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
-use crate::stats::RouteStats;
+use crate::stats::{RouteStats, sampled_trace};
 use crate::tls::Proven;
 use hyper::Method;
+use hyper::header::HeaderName;
 use hyper::http::request::Parts;
 use no_auth::{Permission, Principal};
 use std::net::IpAddr;
@@ -18,6 +19,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The W3C trace context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A response of ours.
 pub type Response = hyper::Response<OutBody>;
@@ -146,6 +150,8 @@ impl Router {
         let (gate, http) = (&self.core.gate, &*self.core.stats);
         let from = gate.client(&parts.headers, peer);
         let mut standing = Standing::default();
+        let trace = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let trace_id = trace.and_then(sampled_trace);
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
                 let outcome = self.call(route, parts, params, body, from, &mut standing).await;
@@ -161,7 +167,11 @@ impl Router {
             self.core.costs.part(Layer::Render, || problem.response(uri.path()))
         });
         gate.show(&mut response, standing);
-        stats.record(response.status().as_u16(), begun.elapsed());
+        let (status, took) = (response.status().as_u16(), begun.elapsed());
+        match trace_id {
+            Some(trace_id) => stats.record_traced(status, took, trace_id),
+            None => stats.record(status, took),
+        }
         response
     }
 
@@ -256,14 +266,14 @@ fn log_trace(parts: &Parts) {
     if !tracing::enabled!(target: "http", tracing::Level::DEBUG) {
         return;
     }
-    let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let (trace_id, parent_id) = trace.and_then(trace_of).unwrap_or_default();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
 }
 
 /// Trace id and parent id of a `traceparent` header (W3C Trace Context, 2021).
-fn trace_of(header: &str) -> Option<(&str, &str)> {
+pub(crate) fn trace_of(header: &str) -> Option<(&str, &str)> {
     let mut fields = header.split('-');
     let (version, trace, parent) = (fields.next()?, fields.next()?, fields.next()?);
     let is_hex = |text: &str, len: usize| {
