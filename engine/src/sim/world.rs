@@ -44,6 +44,8 @@ pub struct Report {
 /// Everything there is.
 pub struct World {
     rng: Rng,
+    /// Draws pool sizes; apart, for the reason that [`breaker`] gives.
+    pool_rng: Rng,
     now: Now,
     plan: Plan,
     agents: workload::Agents,
@@ -135,6 +137,7 @@ impl World {
             restarts: 0,
             held_back: 0,
             is_calm: false,
+            pool_rng: Rng::new(seed ^ 0x706f_6f6c),
             rng,
         };
         world.start(LastStop::Clean);
@@ -180,6 +183,18 @@ impl World {
         let partitions = self.plan.partitions;
         let (to, command) = self.clients.next(&mut self.rng, self.now, partitions, self.is_calm);
         self.send(to, command);
+        if self.pool_rng.chance(5) {
+            self.resize_pool();
+        }
+    }
+
+    /// The controller gives the node another number of slots.
+    fn resize_pool(&mut self) {
+        let slots = 1 + self.pool_rng.index(8);
+        for node in &mut self.nodes {
+            // A full ring drops it: the next one comes.
+            node.send(Command::SetPool { slots });
+        }
     }
 
     fn send(&mut self, to: PartitionId, command: Command) {
