@@ -173,6 +173,11 @@ pub enum Command {
     },
     /// Refuse or take new work for a reason that the node knows.
     SetIntake(Intake),
+    /// So many slots on the whole node from now on; each shard takes its even share.
+    SetPool {
+        /// Slots of all shards together, at most [`crate::limits::SLOTS_MAX`].
+        slots: usize,
+    },
 }
 
 /// Whether new work is taken.
@@ -416,6 +421,7 @@ impl Command {
                 | Command::Report { .. }
                 | Command::Stats { .. }
                 | Command::SetIntake(_)
+                | Command::SetPool { .. }
                 | Command::Cancel { .. }
                 | Command::SetAgent { .. }
                 | Command::KeepAgent { .. }
@@ -442,7 +448,8 @@ impl Command {
             | Command::Unsubscribe { .. }
             | Command::Unlease { .. }
             | Command::Outcome { .. }
-            | Command::SetIntake(_) => None,
+            | Command::SetIntake(_)
+            | Command::SetPool { .. } => None,
         }
     }
 }

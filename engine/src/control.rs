@@ -1,5 +1,7 @@
 //! The master controller's decisions, pure: which shard owns a partition, and how slots are shared
-//! out.
+//! out; how large the pool is stands in [`pool`].
+
+pub mod pool;
 
 use crate::id::{PartitionId, ShardId};
 

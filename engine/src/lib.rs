@@ -6,6 +6,7 @@
 //! shard by a [`command::Command`] and carry out its [`effect::Effect`]s.
 
 pub mod agent;
+pub mod breaker;
 pub mod command;
 pub mod control;
 pub mod dedup;

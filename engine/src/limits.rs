@@ -4,6 +4,8 @@
 //! Constants are hard; what an operator may configure is [`Limits`], whose defaults are the
 //! constants'.
 
+use crate::breaker::BreakerRules;
+
 /// Largest payload that travels inside events and rows, in bytes; larger ones are stored by hash.
 pub const PAYLOAD_INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Largest input of a task, in bytes (default).
@@ -86,6 +88,8 @@ pub const KEY_KEPT_MS: u64 = 24 * 3_600_000;
 pub const RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 /// A waiting task's priority rises by one each time this passes, in ms.
 pub const AGEING_MS: u64 = 30_000;
+/// From a task's first start to its end, this long is in time (default), in ms.
+pub const LATENCY_OBJECTIVE_MS: u64 = 30_000;
 /// Crashes of the process in a row that make a running task `poison`.
 pub const CRASHES_MAX: u32 = 3;
 /// Commands drained in one turn.
@@ -143,6 +147,10 @@ pub struct Limits {
     pub retention_ms: u64,
     /// Waiting that raises a priority by one, in ms.
     pub ageing_ms: u64,
+    /// From a task's first start to its end, this long is in time, in ms.
+    pub latency_objective_ms: u64,
+    /// When an agent whose attempts keep failing is held back; `None`: never.
+    pub breaker: Option<BreakerRules>,
     /// Commands in one turn.
     pub turn_commands_max: usize,
     /// Batches between shard and journal.
@@ -159,6 +167,8 @@ impl Default for Limits {
             key_kept_ms: KEY_KEPT_MS,
             retention_ms: RETENTION_MS,
             ageing_ms: AGEING_MS,
+            latency_objective_ms: LATENCY_OBJECTIVE_MS,
+            breaker: Some(BreakerRules::default()),
             turn_commands_max: TURN_COMMANDS_MAX,
             batches_in_flight_max: BATCHES_IN_FLIGHT_MAX,
         }

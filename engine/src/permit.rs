@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Permits {
     used: CachePadded<AtomicU32>,
     max: AtomicU32,
+    /// Shards that hold the agent back, as its attempts keep failing there.
+    held_back: AtomicU32,
 }
 
 impl Permits {
@@ -22,6 +24,7 @@ impl Permits {
         Permits {
             used: CachePadded::new(AtomicU32::new(0)),
             max: AtomicU32::new(max.unwrap_or(u32::MAX)),
+            held_back: AtomicU32::new(0),
         }
     }
 
@@ -51,6 +54,29 @@ impl Permits {
     pub fn give_back(&self) {
         let before = self.used.fetch_sub(1, Ordering::Relaxed);
         assert!(0 < before, "a permit was given back that nobody took");
+    }
+
+    /// One more shard holds the agent back.
+    pub fn hold_back(&self) {
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One shard fewer does.
+    pub fn let_go(&self) {
+        let before = self.held_back.fetch_sub(1, Ordering::Relaxed);
+        assert!(0 < before, "an agent was let go that nobody held back");
+    }
+
+    /// Shards that hold the agent back: whoever looks from outside sees it here.
+    #[must_use]
+    pub fn held_back(&self) -> u32 {
+        self.held_back.load(Ordering::Relaxed)
+    }
+
+    /// How many may still be taken.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        self.max.load(Ordering::Relaxed).saturating_sub(self.used())
     }
 
     /// How many are taken.

@@ -3,6 +3,7 @@
 //!
 //! Histograms: G. Tene's HdrHistogram, two significant digits.
 
+use crate::breaker::Recent;
 use crate::id::ShardId;
 use crate::task::State;
 use crate::time::Millis;
@@ -46,6 +47,10 @@ pub struct AgentStats {
     pub ended: [u64; 7],
     /// Tasks that hold a slot.
     pub active: u64,
+    /// What ended in the last five minutes.
+    pub recent: Recent,
+    /// Whether its breaker is open: its starts are held back.
+    pub is_held_back: bool,
     /// Submission to end, in µs.
     pub duration_us: Latency,
     /// Ready to started, in µs.

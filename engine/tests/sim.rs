@@ -35,18 +35,20 @@ fn the_promises_hold_over_64_seeds_and_every_transition_is_visited() {
         return endless();
     }
     let mut seen = BTreeSet::new();
-    let (mut acknowledged, mut crashes, mut restarts) = (0, 0, 0);
+    let (mut acknowledged, mut crashes, mut restarts, mut held_back) = (0, 0, 0, 0);
     for seed in seeds() {
         let report = check(seed);
         seen.extend(report.transitions);
         acknowledged += report.acknowledged;
         crashes += report.crashes;
         restarts += report.restarts;
+        held_back += report.held_back;
     }
     // A run with too little going on shows nothing.
     assert!(5_000 < acknowledged, "only {acknowledged} tasks");
     assert!(300 < crashes, "only {crashes} crashes");
     assert!(50 < restarts, "only {restarts} clean stops");
+    assert!(1_000 < held_back, "agents were held back for only {held_back} turns");
     for row in TRANSITIONS {
         assert!(seen.contains(row), "no seed visited {row:?}");
     }

@@ -36,6 +36,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct NetOrders {
     intake: watch::Sender<Intake>,
+    /// Slots of the pool; `None` while it is as the shards started with.
+    slots: watch::Sender<Option<usize>>,
     phase: watch::Sender<Phase>,
 }
 
@@ -43,6 +45,7 @@ pub struct NetOrders {
 #[derive(Clone, Debug)]
 pub struct NetOrdered {
     intake: watch::Receiver<Intake>,
+    slots: watch::Receiver<Option<usize>>,
     phase: PhaseReceiver,
 }
 
@@ -51,14 +54,21 @@ impl NetOrders {
     #[must_use]
     pub fn new() -> (NetOrders, NetOrdered) {
         let (intake, intake_receiver) = watch::channel(Intake::Open);
+        let (slots, slots_receiver) = watch::channel(None);
         let (phase, phase_receiver) = watch::channel(Phase::Serving);
-        let ordered = NetOrdered { intake: intake_receiver, phase: phase_receiver };
-        (NetOrders { intake, phase }, ordered)
+        let ordered =
+            NetOrdered { intake: intake_receiver, slots: slots_receiver, phase: phase_receiver };
+        (NetOrders { intake, slots, phase }, ordered)
     }
 
     /// Whether new work is taken; net core 0 tells the shards.
     pub fn set_intake(&self, intake: Intake) {
         self.intake.send_if_modified(|now| std::mem::replace(now, intake) != intake);
+    }
+
+    /// So many slots on the node from now on; net core 0 tells the shards, which share them evenly.
+    pub fn set_slots(&self, slots: usize) {
+        self.slots.send_if_modified(|now| now.replace(slots) != Some(slots));
     }
 
     /// The next phase. A phase never goes back.
@@ -227,6 +237,7 @@ impl NetCore {
             () = keep_issuer_fresh(&core, self.net) => Ok(()),
             () = keep_shared(&core, self.redis, self.net) => Ok(()),
             () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
+            () = follow_slots(&core, self.ordered.slots, self.net) => Ok(()),
         }
     }
 }
@@ -271,6 +282,19 @@ async fn follow_intake(core: &Core, mut intake: watch::Receiver<Intake>, net: Ne
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Tells the shards how many slots there are, as ordered: by net core 0, for all.
+async fn follow_slots(core: &Core, mut slots: watch::Receiver<Option<usize>>, net: NetId) {
+    while net == NetId(0) && slots.changed().await.is_ok() {
+        if let Some(slots) = *slots.borrow_and_update() {
+            for shard in core.shards.all() {
+                core.shards.send_surely(shard, Command::SetPool { slots });
+            }
+        }
+    }
+    // As above.
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use crate::cost::Layer;
 use crate::extract::Request;
 use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
-use crate::stats::RouteStats;
+use crate::stats::{RouteStats, sampled_trace};
 use crate::tls::Proven;
 use hyper::Method;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::http::request::Parts;
 use no_auth::{Permission, Principal};
 use std::net::IpAddr;
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// A refused token is answered this long after it came: a forged signature takes some 50 µs to
 /// find and a wrong form nothing, and the sender shall not see which it was.
 const REFUSAL: Duration = Duration::from_millis(1);
+
+/// The W3C trace context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A response of ours.
 pub type Response = hyper::Response<OutBody>;
@@ -151,6 +154,8 @@ impl Router {
         let (gate, http) = (&self.core.gate, &*self.core.stats);
         let from = gate.client(&parts.headers, peer);
         let mut standing = Standing::default();
+        let trace = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let trace_id = trace.and_then(sampled_trace);
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
                 let outcome = self.call(route, parts, params, body, from, &mut standing).await;
@@ -169,7 +174,7 @@ impl Router {
         stats.count(response.status().as_u16());
         // A client that waits for a task chose how long; its wait would hide how fast we are.
         if !uri.query().is_some_and(|query| query.contains("wait_ms=")) {
-            stats.took(begun.elapsed());
+            stats.took(begun.elapsed(), trace_id);
         }
         response
     }
@@ -179,7 +184,7 @@ impl Router {
         let response = problem.response(path);
         let stats = self.core.stats.unmatched();
         stats.count(response.status().as_u16());
-        stats.took(Duration::ZERO);
+        stats.took(Duration::ZERO, None);
         response
     }
 
@@ -277,14 +282,14 @@ fn log_trace(parts: &Parts) {
     if !tracing::enabled!(target: "http", tracing::Level::DEBUG) {
         return;
     }
-    let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let (trace_id, parent_id) = trace.and_then(trace_of).unwrap_or_default();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
 }
 
 /// Trace id and parent id of a `traceparent` header (W3C Trace Context, 2021).
-fn trace_of(header: &str) -> Option<(&str, &str)> {
+pub(crate) fn trace_of(header: &str) -> Option<(&str, &str)> {
     let mut fields = header.split('-');
     let (version, trace, parent) = (fields.next()?, fields.next()?, fields.next()?);
     let is_hex = |text: &str, len: usize| {

@@ -4,8 +4,10 @@
 //! One writer, the net core; read by whoever shows them. Relaxed loads and stores on the writer's
 //! side, so that a count costs no locked instruction. Latencies fall into buckets by powers of two.
 
+mod exemplar;
 mod security;
 
+pub use exemplar::{ByBucket, Exemplar, sampled_trace};
 pub use security::{
     LIMITS, LOGIN_ENDS, Limit, LoginEnd, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion,
     VIOLATIONS, Violation,
@@ -13,6 +15,8 @@ pub use security::{
 
 use crate::admit::{REFUSED, Refused};
 use crate::cost::CostStats;
+use crate::time;
+use exemplar::Exemplars;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,6 +42,7 @@ pub struct RouteStats {
     by_status: [AtomicU64; STATUSES.len()],
     latency: [AtomicU64; LATENCY_BUCKETS],
     latency_us_sum: AtomicU64,
+    exemplars: Exemplars,
 }
 
 /// A copy of one route's figures.
@@ -53,6 +58,8 @@ pub struct RouteFigures {
     pub latency: [u64; LATENCY_BUCKETS],
     /// All latencies, in µs.
     pub latency_us_sum: u64,
+    /// The last traced request of each bucket.
+    pub exemplars: ByBucket,
 }
 
 /// The figures of one net core.
@@ -96,6 +103,7 @@ impl RouteStats {
             by_status: Default::default(),
             latency: Default::default(),
             latency_us_sum: AtomicU64::new(0),
+            exemplars: Exemplars::default(),
         })
     }
 
@@ -105,11 +113,15 @@ impl RouteStats {
         add(&self.by_status[place.unwrap_or(STATUSES.len() - 1)], 1);
     }
 
-    /// Counts how long one request took. Called by the net core alone.
-    pub fn took(&self, took: Duration) {
+    /// Counts how long one request took, an example when its trace is kept. Called by the net core
+    /// alone.
+    pub fn took(&self, took: Duration, trace_id: Option<u128>) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         add(&self.latency[bucket_of(us)], 1);
         add(&self.latency_us_sum, us);
+        if let Some(trace_id) = trace_id {
+            self.exemplars.keep(trace_id, took, time::wall());
+        }
     }
 
     fn figures(&self) -> RouteFigures {
@@ -120,6 +132,7 @@ impl RouteStats {
             by_status: std::array::from_fn(|i| load(&self.by_status[i])),
             latency: std::array::from_fn(|i| load(&self.latency[i])),
             latency_us_sum: load(&self.latency_us_sum),
+            exemplars: self.exemplars.read(),
         }
     }
 }
@@ -258,7 +271,7 @@ mod tests {
         let route = stats.route("GET", "/x");
         for status in [200, 418] {
             route.count(status);
-            route.took(Duration::from_micros(40));
+            route.took(Duration::from_micros(40), None);
         }
         let figures = &stats.figures()[0];
         assert_eq!(figures.by_status[0], 1);

@@ -5,7 +5,9 @@
 //! Checks and resources are read, never waited for. The status alone asks the shards for figures;
 //! one that is too busy to give them in time is shown without.
 
+use crate::agents;
 use crate::health::{Check, Health, text_of};
+use crate::pool::PoolView;
 use crate::process::ProcessReader;
 use crate::shutdown::{self, Handler};
 use crate::vitals::Stage;
@@ -37,6 +39,8 @@ pub struct About {
     pub drain_timeout: Duration,
     /// The configuration in force, secrets taken out.
     pub config: Arc<Value>,
+    /// The slots, and why there are so many.
+    pub pool: Arc<PoolView>,
 }
 
 /// What the routes of one net core share.
@@ -168,7 +172,7 @@ impl Admin {
                 })
             })
             .collect();
-        let About { started_at, partitions, config, .. } = &self.about;
+        let About { started_at, partitions, config, pool, .. } = &self.about;
         let stage = match vitals.stage() {
             Stage::Starting => "starting",
             Stage::Ready => "ready",
@@ -181,6 +185,8 @@ impl Admin {
             "started_at": text_of(*started_at),
             "uptime_s": time::wall().0.saturating_sub(started_at.0) / 1_000,
             "partitions": partitions,
+            "pool": pool.shown(),
+            "agents_held_back": agents::held_back(&core.agents),
             "shards": shards,
             "resources": self.resources(),
             "config": **config,

@@ -1,8 +1,10 @@
 //! The watch over a running node, and its end: not ready, no new work, let running steps finish,
 //! stop the parts in the reverse of the order in which they were started.
 
+use crate::agents::AgentsWatch;
 use crate::boot::{Guards, NetThread, ReaderThread, ShardThreads};
 use crate::error::{EXIT_DONE, EXIT_FAILED, Error, Result};
+use crate::pool::PoolKeeper;
 use crate::shutdown::{self, Handler, Overseer};
 use crate::systemd::Watchdog;
 use crate::vitals::{Stage, Vitals};
@@ -29,6 +31,8 @@ pub struct Parts {
     pub orders: NetOrders,
     /// Signs of life.
     pub vitals: Arc<Vitals>,
+    /// What is kept while the node runs.
+    pub keepers: Keepers,
     /// The net cores.
     pub nets: Vec<NetThread>,
     /// The shards with their journals.
@@ -41,6 +45,14 @@ pub struct Parts {
     pub store: Store,
     /// Limits, audit log, revoked tokens.
     pub guards: Guards,
+}
+
+/// What the watch keeps while the node runs; nothing of it has to be stopped.
+pub struct Keepers {
+    /// Scales the pool.
+    pub pool: PoolKeeper,
+    /// Tells of agents that are held back.
+    pub agents: AgentsWatch,
 }
 
 /// Why the node stops.
@@ -131,6 +143,10 @@ async fn watch(parts: &mut Parts, signals: &mut Signals, watchdog: &mut Watchdog
             false => Intake::Open,
         };
         parts.orders.set_intake(intake);
+        if let Some(slots) = parts.keepers.pool.look(&parts.vitals) {
+            parts.orders.set_slots(slots);
+        }
+        parts.keepers.agents.look();
         let lives = parts.vitals.shards();
         watchdog.feed(&lives, Instant::now());
         if let Some(shard) = lives.iter().position(|life| life.reading.is_halted) {

@@ -46,6 +46,20 @@ pub struct Distribution {
     pub count: u64,
     /// Their sum.
     pub sum: f64,
+    /// A value of some of the buckets, in the order of `buckets` and then that beyond all bounds;
+    /// may be shorter.
+    pub exemplars: Vec<Option<Sample>>,
+}
+
+/// One value of a distribution, with the trace that it is of.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sample {
+    /// The trace's id.
+    pub trace_id: u128,
+    /// The value.
+    pub value: f64,
+    /// When it was taken, in s since 1970.
+    pub at_s: f64,
 }
 
 impl Distribution {
@@ -67,7 +81,8 @@ impl Distribution {
                 buckets[first].1 += count;
             }
         }
-        Distribution { buckets: grown(buckets), count: histogram.len(), sum }
+        let (count, exemplars) = (histogram.len(), Vec::new());
+        Distribution { buckets: grown(buckets), count, sum, exemplars }
     }
 
     /// Buckets that were counted one by one: each with its upper bound, ascending, or `None` for
@@ -79,7 +94,7 @@ impl Distribution {
             count += values;
             buckets.extend(bound.map(|bound| (bound, values)));
         }
-        Distribution { buckets: grown(buckets), count, sum }
+        Distribution { buckets: grown(buckets), count, sum, exemplars: Vec::new() }
     }
 }
 
@@ -148,10 +163,13 @@ impl Samples<'_> {
     /// One histogram.
     pub fn distribution(&mut self, labels: &[&str], values: &Distribution) {
         assert_eq!(self.family.kind, Type::Histogram, "{} has no buckets", self.family.name);
+        let mut exemplars = values.exemplars.iter().map(Option::as_ref);
         for (bound, count) in &values.buckets {
             self.sample("_bucket", labels, Some(&number(*bound, self.format)), *count as f64);
+            self.exemplar(exemplars.next().flatten());
         }
         self.sample("_bucket", labels, Some("+Inf"), values.count as f64);
+        self.exemplar(exemplars.next().flatten());
         self.sample("_sum", labels, None, values.sum);
         self.sample("_count", labels, None, values.count as f64);
     }
@@ -161,6 +179,16 @@ impl Samples<'_> {
         assert_eq!(self.family.kind, Type::Summary, "{} is no summary", self.family.name);
         self.sample("_sum", labels, None, sum);
         self.sample("_count", labels, None, count as f64);
+    }
+
+    /// Adds an exemplar to the bucket just written, where the form has a place for it.
+    fn exemplar(&mut self, sample: Option<&Sample>) {
+        let (Some(sample), Format::OpenMetrics) = (sample, self.format) else { return };
+        let line_break = self.out.pop();
+        assert_eq!(line_break, Some('\n'), "an exemplar follows a bucket");
+        let Sample { trace_id, value, at_s } = sample;
+        let value = number(*value, Format::Text);
+        let _ = writeln!(self.out, " # {{trace_id=\"{trace_id:032x}\"}} {value} {at_s:.3}");
     }
 
     fn sample(&mut self, suffix: &str, labels: &[&str], bound: Option<&str>, value: f64) {

@@ -5,14 +5,17 @@
 //! unready: whoever it let in before goes on working. Redis away makes it no more than degraded:
 //! it answers 200, as all of its work goes on.
 
-use crate::audit;
+use crate::database::DatabaseHealth;
 use crate::metrics::Life;
 use crate::tls::TlsHealth;
 use crate::vitals::{Stage, Vitals};
+use crate::{agents, audit};
 use hyper::{Method, StatusCode};
 use no_engine::time::Millis;
+use no_net::Registry;
 use no_net::audit::AuditLink;
 use no_net::oidc::Issuer;
+use no_net::out::model::outcomes::{Failing, ModelOutcomes};
 use no_net::redis::Redis;
 use no_net::render::json;
 use no_net::route::{Access, Router, handler};
@@ -83,6 +86,12 @@ pub fn readiness(vitals: &Vitals) -> (bool, &'static str) {
 /// What else is looked at, where it is configured.
 #[derive(Clone, Default)]
 pub struct Others {
+    /// The store's answers to reads.
+    pub database: DatabaseHealth,
+    /// The agents.
+    pub agents: Option<Arc<Registry>>,
+    /// What calls of models came to.
+    pub models: ModelOutcomes,
     /// The issuer of tokens.
     pub issuer: Option<Arc<Issuer>>,
     /// What nodes share.
@@ -134,7 +143,13 @@ impl Health {
     #[must_use]
     pub fn examine(&self) -> Examined {
         let mut checks = checks(&self.vitals);
-        let Others { issuer, redis, audit, tls } = &self.others;
+        let Others { database, agents, models, issuer, redis, audit, tls } = &self.others;
+        checks.push(Check::grave("database", database.fault()));
+        let agents = agents.iter().map(|all| Check::light("agents", agents::fault(all)));
+        checks.extend(agents);
+        if !models.is_empty() {
+            checks.push(Check::light("models", fault_of_models(&models.failing())));
+        }
         checks.extend(audit.iter().map(|log| Check::grave("audit", audit::fault(log))));
         checks.extend(issuer.iter().map(|issuer| Check::grave("oidc", issuer.fault())));
         checks.extend(redis.iter().map(|redis| Check::light("redis", redis.fault())));
@@ -222,6 +237,14 @@ impl Examined {
             (false, _) => "failing",
         }
     }
+}
+
+/// Which models fail; none of them need be called for it.
+fn fault_of_models(failing: &[Failing]) -> Option<String> {
+    let one = |Failing { model, failures, code }: &Failing| {
+        format!("the last {failures} calls of model {model} failed, with {code} at last")
+    };
+    (!failing.is_empty()).then(|| failing.iter().map(one).collect::<Vec<_>>().join("; "))
 }
 
 /// An instant as the API writes it.

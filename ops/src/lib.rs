@@ -8,6 +8,7 @@
 //! `backup` writes and reads backups, `bench` measures the machine.
 
 pub mod admin;
+pub mod agents;
 pub mod audit;
 pub mod backup;
 pub mod bench;
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cores;
+pub mod database;
 pub mod demo;
 pub mod drain;
 pub mod error;
@@ -23,6 +25,7 @@ pub mod exposition;
 pub mod health;
 pub mod metrics;
 pub mod monitor;
+pub mod pool;
 pub mod process;
 pub mod shutdown;
 pub mod sse;

@@ -238,8 +238,20 @@ pub const FAMILIES: &[Family] = &[
     gauge(
         "no_agent_performance_score",
         &["agent"],
-        "0 to 1: success rate times share of tasks within the agent's latency objective.",
-        |_, _| {},
+        "0 to 1: success rate times share of tasks within the latency objective, last 5 minutes.",
+        |now, out| {
+            each_agent(now, |agent, stats| {
+                stats.recent.score().iter().for_each(|score| out.value(&[agent], *score));
+            });
+        },
+    ),
+    gauge(
+        "no_agent_breaker_open",
+        &["agent"],
+        "1 while an agent's starts are held back, as its attempts keep failing.",
+        |now, out| {
+            each_agent(now, |agent, stats| out.count(&[agent], u64::from(stats.is_held_back)));
+        },
     ),
     gauge(
         "no_loop_efficiency_ratio",

@@ -1,7 +1,7 @@
 //! The performance monitor: on each scrape it asks every shard for a copy of its figures, merges
 //! them with those of the net cores and the process, and writes them out.
 
-use crate::exposition::{Distribution, Format};
+use crate::exposition::{Distribution, Format, Sample};
 use crate::health::Health;
 use crate::metrics::{
     AuditLines, AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot,
@@ -17,7 +17,7 @@ use no_net::core::Core;
 use no_net::out::OutConfig;
 use no_net::redis::Redis;
 use no_net::route::{Access, Outcome, Response, Router, handler};
-use no_net::stats::{self, LATENCY_BUCKETS, RouteFigures, STATUSES, SecurityFigures};
+use no_net::stats::{self, Exemplar, LATENCY_BUCKETS, RouteFigures, STATUSES, SecurityFigures};
 use no_storage::sqlite::StoreWatch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -149,6 +149,16 @@ fn add(sum: &mut RouteFigures, more: &RouteFigures) {
         *sum += more;
     }
     sum.latency_us_sum += more.latency_us_sum;
+    for (last, more) in sum.exemplars.iter_mut().zip(more.exemplars) {
+        if last.is_none_or(|last| more.is_some_and(|more| last.at < more.at)) {
+            *last = more;
+        }
+    }
+}
+
+fn sample(exemplar: Exemplar) -> Sample {
+    let Exemplar { trace_id, took_us, at } = exemplar;
+    Sample { trace_id, value: took_us as f64 / 1e6, at_s: at.0 as f64 / 1e3 }
 }
 
 fn series(figures: RouteFigures) -> HttpSeries {
@@ -162,10 +172,11 @@ fn series(figures: RouteFigures) -> HttpSeries {
         }
     }
     let sum = figures.latency_us_sum as f64 / 1e6;
+    let exemplars = figures.exemplars.iter().map(|exemplar| exemplar.map(sample)).collect();
     HttpSeries {
         method: figures.method.into(),
         route: figures.pattern.into(),
         by_status: counted.collect(),
-        duration: Distribution { buckets, count: so_far, sum },
+        duration: Distribution { buckets, count: so_far, sum, exemplars },
     }
 }

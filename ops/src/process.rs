@@ -50,8 +50,9 @@ impl ProcessReader {
         ProcessReader { data_dir: data_dir.to_owned(), before: None, cpus, memory_max_bytes }
     }
 
-    /// Reads everything now.
-    pub fn read(&mut self) -> ProcessInfo {
+    /// Reads CPU and memory alone: two small files, where [`ProcessReader::read`] opens some for
+    /// each thread.
+    pub fn read_usage(&mut self) -> ProcessInfo {
         let mut info = ProcessInfo::default();
         let now = Instant::now();
         if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().and_then(|s| stat_of(&s)) {
@@ -71,6 +72,12 @@ impl ProcessReader {
         if let (Some(used), Some(max)) = (info.resident_bytes, self.memory_max_bytes) {
             info.memory_ratio = Some((used as f64 / max as f64).min(1.0));
         }
+        info
+    }
+
+    /// Reads everything now.
+    pub fn read(&mut self) -> ProcessInfo {
+        let mut info = self.read_usage();
         if let Ok(disk) = statvfs(&self.data_dir) {
             let (all, free) = (disk.f_blocks, disk.f_bavail);
             info.disk_free_bytes = Some(free.saturating_mul(disk.f_frsize));

@@ -20,7 +20,7 @@ fn health_in_detail_and_the_status_are_for_those_who_may_read_them() {
 
     let health = viewer.get("/health/detailed").ok(200);
     assert_eq!((&health["status"], &health["ready"]), (&json!("ok"), &json!("ready")));
-    for name in ["shards", "journal", "disk", "memory", "audit"] {
+    for name in ["shards", "journal", "disk", "memory", "database", "agents", "audit"] {
         assert_eq!(health["checks"][name], json!({"status": "ok", "last_error": null}), "{health}");
     }
     let ratio = |value: &Value| value.as_f64().is_some_and(|ratio| (0.0..=1.0).contains(&ratio));
@@ -31,7 +31,8 @@ fn health_in_detail_and_the_status_are_for_those_who_may_read_them() {
 
     let checks = viewer.get("/admin/health/checks").ok(200);
     let names = checks["checks"].as_array().expect("a list").iter().map(|check| &check["name"]);
-    assert_eq!(names.collect::<Vec<_>>(), ["shards", "journal", "disk", "memory", "audit"]);
+    let expected = ["shards", "journal", "disk", "memory", "database", "agents", "audit"];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
     let check = viewer.post("/admin/health/check/journal", &Value::Null).ok(200);
     assert_eq!(check, json!({"name": "journal", "status": "ok", "last_error": null}));
     let unknown = viewer.post("/admin/health/check/x", &Value::Null).problem(404, "not_found");
@@ -87,5 +88,29 @@ fn who_may_can_have_a_node_drain_and_stop() {
 
     let node = home.start();
     assert_eq!(node.succeeded(&id)["output"], "late", "what ran could finish");
+    node.stop();
+}
+
+#[test]
+fn a_request_of_a_sampled_trace_is_an_exemplar() {
+    let home = Home::new(json!({}));
+    let node = home.start();
+    let ask = |path: &str, header: &str| {
+        let host = node.address();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        node.raw(format!("{head}{header}\r\n\r\n").as_bytes())
+    };
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    ask("/health/live", &format!("traceparent: 00-{trace}-b7ad6b7169203331-01"));
+    ask("/health/live", "traceparent: 00-11111111111111111111111111111111-b7ad6b7169203331-00");
+    let text = ask("/metrics", "Accept: application/openmetrics-text; version=1.0.0");
+    let of_trace: Vec<&str> = text.lines().filter(|line| line.contains("trace_id")).collect();
+    let [line] = of_trace[..] else { panic!("one exemplar, not {of_trace:?}") };
+    let series =
+        "no_http_request_duration_seconds_bucket{method=\"GET\",route=\"/health/live\",le=";
+    assert!(line.starts_with(series), "{line}");
+    assert!(line.contains(&format!(" # {{trace_id=\"{trace}\"}} 0.")), "{line}");
+    let text = ask("/metrics", "Accept: text/plain");
+    assert!(!text.contains("trace_id"), "the older form has no place for it");
     node.stop();
 }

@@ -2,15 +2,18 @@
 //! Names from outside become small numbers here: lanes (agent and tenant) and keys (tenant and
 //! key).
 
+mod held_back;
+
 use super::Machine;
 use crate::agent::definition::{Agent, Kind};
+use crate::breaker::{Breaker, Gate, Window};
 use crate::command::Answer;
 use crate::control::share;
 use crate::event::AgentRow;
-use crate::id::ReplyTo;
+use crate::id::{ReplyTo, TaskId};
 use crate::map::Map;
 use crate::permit::Permits;
-use crate::queue::{KeyId, LaneId};
+use crate::queue::{KeyId, LaneId, ReadyQueue};
 use crate::stats::AgentStats;
 use crate::time::Mono;
 use hashbrown::HashTable;
@@ -35,6 +38,9 @@ struct Entry {
     bucket: Bucket,
     lanes: BTreeMap<Arc<str>, LaneId>,
     stats: AgentStats,
+    /// What ended lately.
+    window: Window,
+    breaker: Breaker,
 }
 
 /// An agent's tasks of one tenant.
@@ -77,6 +83,8 @@ pub(super) struct Agents {
     recheck_at: Option<Mono>,
     /// Entries with a permit in hand.
     hands: Vec<usize>,
+    /// Entries whose breaker is open, each with when workers are to hear that one may probe.
+    held_back: BTreeMap<usize, Option<Mono>>,
 }
 
 impl Agents {
@@ -94,6 +102,7 @@ impl Agents {
             shards: 1,
             recheck_at: None,
             hands: Vec::new(),
+            held_back: BTreeMap::new(),
         }
     }
 
@@ -112,6 +121,8 @@ impl Agents {
             bucket: Bucket::default(),
             lanes: BTreeMap::new(),
             stats: AgentStats::default(),
+            window: Window::default(),
+            breaker: Breaker::default(),
         });
         let at = self.entries.len() - 1;
         self.by_name.insert(Arc::clone(name), at);
@@ -134,9 +145,12 @@ impl Agents {
     }
 
     /// The figures of all agents.
-    pub(super) fn stats(&self) -> BTreeMap<Arc<str>, AgentStats> {
-        let stats =
-            |(name, at): (&Arc<str>, &usize)| (name.clone(), self.entries[*at].stats.clone());
+    pub(super) fn stats(&self, now: Mono) -> BTreeMap<Arc<str>, AgentStats> {
+        let stats = |(name, at): (&Arc<str>, &usize)| {
+            let entry = &self.entries[*at];
+            let (recent, is_held_back) = (entry.window.sum(now), entry.breaker.is_open());
+            (name.clone(), AgentStats { recent, is_held_back, ..entry.stats.clone() })
+        };
         self.by_name.iter().map(stats).collect()
     }
 
@@ -246,7 +260,18 @@ impl Agents {
         let entry = &mut self.entries[at];
         // A task of an agent that is gone starts, in order to fail.
         let Some(agent) = &entry.agent else { return !ask.is_lease };
-        if entry.is_paused || (agent.kind == Kind::Worker) != ask.is_lease {
+        if entry.is_paused {
+            return false;
+        }
+        match entry.breaker.gate(ask.now) {
+            Gate::Passes => {}
+            Gate::Probing => return false,
+            Gate::Until(at) => {
+                recheck(&mut self.recheck_at, at);
+                return false;
+            }
+        }
+        if (agent.kind == Kind::Worker) != ask.is_lease {
             return false;
         }
         if agent.takes_slot() && !ask.has_slot {
@@ -283,11 +308,12 @@ impl Agents {
     }
 
     /// Counts a start that `may_start` and `may_start_key` allowed.
-    pub(super) fn enter(&mut self, lane: LaneId, key: KeyId) {
+    pub(super) fn enter(&mut self, lane: LaneId, key: KeyId, task: TaskId) {
         let entry = &mut self.entries[self.lanes[lane.0 as usize].entry];
         assert!(entry.has_permit_in_hand, "started without a permit");
         entry.has_permit_in_hand = false;
         entry.bucket.tokens -= 1.0;
+        entry.breaker.started(task);
         entry.count(key);
     }
 
@@ -329,6 +355,24 @@ impl Agents {
     /// When a start that was held back by a rate or by other shards may go; forgets it.
     pub(super) fn take_recheck(&mut self) -> Option<Mono> {
         self.recheck_at.take()
+    }
+
+    /// The number of shards.
+    pub(super) fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Ready tasks that would take a slot and that their agents' pauses and permits let start.
+    pub(super) fn startable(&self, queue: &ReadyQueue) -> usize {
+        let startable = |entry: &Entry| {
+            let takes_slot = entry.agent.as_ref().is_some_and(|agent| agent.takes_slot());
+            if !takes_slot || entry.is_paused || entry.breaker.is_open() {
+                return 0;
+            }
+            let ready = entry.lanes.values().map(|lane| queue.lane_len(*lane)).sum::<usize>();
+            ready.min(entry.permits.free() as usize)
+        };
+        self.entries.iter().map(startable).sum()
     }
 
     /// See [`Agents::take_recheck`]; keeps it.
@@ -388,6 +432,8 @@ impl Machine {
     /// The same without an answer, for start.
     pub fn know_agent(&mut self, name: &Arc<str>, set: Option<(Arc<Agent>, bool, Arc<Permits>)>) {
         let at = self.agents.entry(name);
+        // Whoever changes an agent, or resumes it, wants to see what it does now.
+        self.agents.move_breaker(at, Breaker::close);
         let entry = &mut self.agents.entries[at];
         let Some((agent, is_paused, permits)) = set else {
             entry.agent = None;

@@ -125,6 +125,7 @@ impl Machine {
         }
         self.offer_if(has_come, lane);
         if before.is_some_and(|before| before.state == State::Running) {
+            self.judge(now, id);
             self.leave_running(id);
         }
         if state == State::Running && has_timeout {

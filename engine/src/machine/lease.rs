@@ -74,7 +74,7 @@ impl Machine {
         held.active_mut().lease = Some(Lease { expires_at: now.mono + lease_ms, lease_ms });
         let name = Arc::clone(&held.task.agent);
         let fence = self.fence_after(own);
-        self.agents.enter(lane, key);
+        self.agents.enter(lane, key, id);
         self.agents.stats_mut(lane).queue_wait_us.record(waited_ms * 1_000);
         self.record(now, id, Event::Started { attempt, fence, lease_ms: Some(lease_ms) });
         let task = &self.held(id).expect("still held").task;

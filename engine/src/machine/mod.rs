@@ -27,6 +27,7 @@ mod cancel;
 mod close;
 mod expire;
 mod index;
+mod judge;
 mod lease;
 mod recover;
 mod report;
@@ -167,8 +168,9 @@ impl Machine {
             }
             Command::KeepAgent { reply, name, kept } => self.keep_agent(reply, name, kept),
             Command::SetAgent { reply, name, set } => self.set_agent(reply, &name, set),
-            Command::Stats { reply } => self.answer_stats(reply),
+            Command::Stats { reply } => self.answer_stats(now, reply),
             Command::SetIntake(intake) => self.intake = intake,
+            Command::SetPool { slots } => self.set_shares(self.agents.shards(), slots),
         }
     }
 
@@ -258,11 +260,27 @@ impl Machine {
         self.slots.used()
     }
 
+    /// Agents that are held back by their breakers.
+    #[must_use]
+    pub fn agents_held_back(&self) -> usize {
+        self.agents.held_back_len()
+    }
+
     /// Tasks with calls of this node's own under way.
     #[must_use]
     pub fn calling(&self) -> usize {
         assert!(self.drained.len() <= self.slots.used(), "a drained loop holds its slot");
         self.slots.used() - self.drained.len()
+    }
+
+    /// Ready tasks of this node's own work that find no slot, as far as their agents' bounds let
+    /// them run. Looks at every lane: for a look now and then.
+    #[must_use]
+    pub fn slots_missing(&self) -> usize {
+        match self.slots.used() < self.slots.len() {
+            true => 0,
+            false => self.agents.startable(&self.queue),
+        }
     }
 
     /// New tasks that would be taken: 0 when the payload's bytes are at their bound.
@@ -274,14 +292,14 @@ impl Machine {
         }
     }
 
-    fn answer_stats(&mut self, reply: ReplyTo) {
+    fn answer_stats(&mut self, now: Now, reply: ReplyTo) {
         self.stats.slots = self.slots.len() as u64;
         self.stats.slots_active = self.slots.used() as u64;
         self.stats.live_tasks = self.live_tasks as u64;
         self.stats.waiting_since = self.queue.waiting_since();
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
-        let agents = self.agents.stats();
+        let agents = self.agents.stats(now.mono);
         let stats = Box::new(ShardStats { agents, ..self.stats.clone() });
         // Figures rest on nothing that must be durable: they go out at once, so that a node whose
         // journal stands still can be looked at.

@@ -112,6 +112,7 @@ impl Machine {
             reported,
         };
         self.record(now, id, event);
+        self.attempt_progressed(id);
         Ok(Reported::Taken)
     }
 }

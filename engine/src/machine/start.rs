@@ -21,6 +21,7 @@ impl Machine {
             return;
         }
         self.agents.take_recheck();
+        self.offer_probes(now.mono);
         self.start_suspect(now);
         for _ in 0..TURN_STARTS_MAX {
             let ask = self.start_ask(now);
@@ -73,7 +74,7 @@ impl Machine {
             let slot = self.slots.try_take(id).expect("a slot was free");
             held.active_mut().slot = Some(slot);
         }
-        self.agents.enter(lane, key);
+        self.agents.enter(lane, key, id);
         held.is_counted = true;
         if held.task.state == State::Waiting {
             self.record(now, id, Event::Woken);

@@ -108,6 +108,7 @@ impl Machine {
             reported: 0,
         };
         self.record(now, id, event);
+        self.attempt_progressed(id);
         if let Some(output) = final_output {
             self.record(now, id, Event::Succeeded { output });
         }

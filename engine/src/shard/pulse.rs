@@ -11,6 +11,7 @@ pub struct Pulse {
     is_halted: AtomicBool,
     is_full: AtomicBool,
     room: AtomicUsize,
+    slots_missing: AtomicUsize,
 }
 
 impl Default for Pulse {
@@ -23,6 +24,7 @@ impl Default for Pulse {
             is_halted: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             room: AtomicUsize::new(usize::MAX),
+            slots_missing: AtomicUsize::new(0),
         }
     }
 }
@@ -42,6 +44,8 @@ pub struct Reading {
     pub is_full: bool,
     /// New tasks that would be taken.
     pub room: usize,
+    /// Ready tasks that found no slot at the last look, which is up to half a second old.
+    pub slots_missing: usize,
 }
 
 impl Pulse {
@@ -55,6 +59,7 @@ impl Pulse {
         self.is_halted.store(reading.is_halted, Ordering::Relaxed);
         self.is_full.store(reading.is_full, Ordering::Relaxed);
         self.room.store(reading.room, Ordering::Relaxed);
+        self.slots_missing.store(reading.slots_missing, Ordering::Relaxed);
     }
 
     /// The last that was written.
@@ -67,6 +72,7 @@ impl Pulse {
             is_halted: self.is_halted.load(Ordering::Relaxed),
             is_full: self.is_full.load(Ordering::Relaxed),
             room: self.room(),
+            slots_missing: self.slots_missing.load(Ordering::Relaxed),
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// A shard looks again after this while effects wait for room in a ring, whose reader rings nobody.
 const ROOM_RECHECK: Duration = Duration::from_millis(1);
+/// What is not counted as it changes is looked at this often, in ms.
+const LOOK_PAUSE_MS: u64 = 250;
 /// The longest sleep: a sign of life at least this often.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
@@ -27,12 +29,17 @@ pub fn run(
 ) {
     let mut woke_us = clock.micros();
     let mut worked_us = woke_us;
+    let (mut look_at, mut slots_missing) = (clock.now().mono, 0);
     loop {
         let began_us = clock.micros();
         let now = clock.now();
         let Turn { did_work, has_more, decide_us } = shard.turn(now, links, || clock.micros());
         let ended_us = clock.micros();
-        pulse.write(reading(shard, now.mono.0));
+        if look_at <= now.mono {
+            slots_missing = shard.machine().slots_missing();
+            look_at = now.mono + LOOK_PAUSE_MS;
+        }
+        pulse.write(Reading { slots_missing, ..reading(shard, now.mono.0) });
         if did_work {
             worked_us = ended_us;
             let stats = shard.machine_mut().stats_mut();
@@ -63,6 +70,7 @@ fn reading(shard: &Shard, beat_mono_ms: u64) -> Reading {
         is_halted: shard.is_halted(),
         is_full: shard.is_full(),
         room: shard.machine().room(),
+        slots_missing: 0,
     }
 }
 

@@ -6,6 +6,7 @@ use super::outside::Outside;
 use super::store::{Mirror, Store};
 use super::{check, workload};
 use crate::agent::state::OpenState;
+use crate::breaker::BreakerRules;
 use crate::command::{Command, Intake};
 use crate::control::placement;
 use crate::effect::Effect;
@@ -30,6 +31,8 @@ pub struct Report {
     pub crashes: usize,
     /// Clean stops and starts.
     pub restarts: usize,
+    /// Agents that came to be held back by their breakers, or stayed so over a turn.
+    pub held_back: usize,
     /// Events that became durable.
     pub events: usize,
     /// Rows of the transition table that were seen: from state, by event.
@@ -41,6 +44,8 @@ pub struct Report {
 /// Everything there is.
 pub struct World {
     rng: Rng,
+    /// Draws pool sizes; apart, for the reason that [`breaker`] gives.
+    pool_rng: Rng,
     now: Now,
     plan: Plan,
     agents: workload::Agents,
@@ -50,6 +55,7 @@ pub struct World {
     outside: Outside,
     crashes: usize,
     restarts: usize,
+    held_back: usize,
     is_calm: bool,
 }
 
@@ -90,6 +96,7 @@ impl World {
             acknowledged: self.clients.acknowledged.len(),
             crashes: self.crashes,
             restarts: self.restarts,
+            held_back: self.held_back,
             events: self.store.histories.values().map(Vec::len).sum(),
             transitions: self.store.transitions,
             refused: self.clients.refused,
@@ -106,6 +113,8 @@ impl World {
             key_kept_ms: 1_500,
             retention_ms: 3_000,
             ageing_ms: 200 + rng.up_to(400),
+            latency_objective_ms: 100,
+            breaker: breaker(seed),
             turn_commands_max: 1 + rng.index(16),
             batches_in_flight_max: 1 + rng.index(4),
         };
@@ -126,7 +135,9 @@ impl World {
             outside: Outside::default(),
             crashes: 0,
             restarts: 0,
+            held_back: 0,
             is_calm: false,
+            pool_rng: Rng::new(seed ^ 0x706f_6f6c),
             rng,
         };
         world.start(LastStop::Clean);
@@ -172,6 +183,18 @@ impl World {
         let partitions = self.plan.partitions;
         let (to, command) = self.clients.next(&mut self.rng, self.now, partitions, self.is_calm);
         self.send(to, command);
+        if self.pool_rng.chance(5) {
+            self.resize_pool();
+        }
+    }
+
+    /// The controller gives the node another number of slots.
+    fn resize_pool(&mut self) {
+        let slots = 1 + self.pool_rng.index(8);
+        for node in &mut self.nodes {
+            // A full ring drops it: the next one comes.
+            node.send(Command::SetPool { slots });
+        }
     }
 
     fn send(&mut self, to: PartitionId, command: Command) {
@@ -193,6 +216,7 @@ impl World {
                 Effect::Offer { .. } | Effect::Publish { .. } => {}
             }
         }
+        self.held_back += node.shard.machine().agents_held_back();
         check::bounds(node.shard.machine(), &node.partitions)
     }
 
@@ -412,6 +436,18 @@ impl World {
         let is_quiet = self.nodes.iter().all(Node::is_settled) && !self.outside.has_open();
         is_quiet && self.store.tasks.values().all(|task| task.state.is_ended())
     }
+}
+
+/// Rules that most worlds come to the end of; of a generator of its own, so that worlds which were
+/// noted down before there were breakers stay as they are but for this.
+fn breaker(seed: u64) -> Option<BreakerRules> {
+    let mut rng = Rng::new(seed ^ 0x6272_6561_6b65_7273);
+    rng.chance(80).then(|| BreakerRules {
+        attempts_min: 1 + rng.up_to(5) as u32,
+        good_percent_min: 20 + rng.up_to(70) as u32,
+        pause_ms: 10 + rng.up_to(300),
+        pause_ms_max: 300 + rng.up_to(500),
+    })
 }
 
 /// Whether a task gets somewhere by this, or ends: crashes before it are forgiven.

@@ -25,6 +25,7 @@ use error::CallError;
 use guard::Guard;
 use model::config::ModelConfig;
 use model::context::{CONTEXT_BYTES_MAX, Contexts};
+use model::outcomes::ModelOutcomes;
 use model::{Asked, Model, ModelError, Prepared};
 use no_auth::audit::{Decision, Entry};
 use no_engine::command::{Command, Outcome};
@@ -63,6 +64,7 @@ pub struct OutConfig {
     agents: BTreeMap<Box<str>, Guard>,
     tls: rustls::ClientConfig,
     models: BTreeMap<Box<str>, Prepared>,
+    outcomes: ModelOutcomes,
     context_bytes_max: usize,
     refused: Arc<AtomicU64>,
     audit: Option<AuditLink>,
@@ -107,6 +109,7 @@ pub(crate) struct Shared {
     /// The clients of agents with a list of their own.
     agents: BTreeMap<Box<str>, Client>,
     models: BTreeMap<Box<str>, Model>,
+    outcomes: ModelOutcomes,
     reads: Reads,
     contexts: RefCell<Contexts>,
     deltas: Deltas,
@@ -140,7 +143,8 @@ impl OutConfig {
         }
         let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
         let (agents, refused, audit) = (BTreeMap::new(), Arc::default(), None);
-        Ok(OutConfig { guard, agents, tls, models: prepared, context_bytes_max, refused, audit })
+        let (outcomes, models) = (ModelOutcomes::new(prepared.keys().cloned()), prepared);
+        Ok(OutConfig { guard, agents, tls, models, outcomes, context_bytes_max, refused, audit })
     }
 
     /// The same, with what `security.outbound.agents` allows the calls of each of these agents on
@@ -171,6 +175,12 @@ impl OutConfig {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What the last calls of each model came to, of all net cores with this configuration.
+    #[must_use]
+    pub fn outcomes(&self) -> &ModelOutcomes {
+        &self.outcomes
     }
 
     /// A client with a pool of its own, which may reach the host of `url` though it is private: for
@@ -205,6 +215,7 @@ impl Outbound {
             client: Client::new(config.guard.clone(), &config.tls),
             agents: own.collect(),
             models,
+            outcomes: config.outcomes.clone(),
             reads: ports.reads,
             contexts: RefCell::new(Contexts::new(config.context_bytes_max)),
             deltas: ports.deltas,
@@ -283,6 +294,9 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
     let done = done.unwrap_or_else(|_| {
         Err(CallError::Timeout { timeout_ms: call.timeout_ms, maybe_done: sent.get() })
     });
+    if let (Work::Model { .. }, Some(model)) = (&call.work, &call.agent.model) {
+        shared.outcomes.ended(model, done.as_ref().err());
+    }
     done.unwrap_or_else(|error| {
         let step = call.step.0;
         if let CallError::Refused { .. } = error {

@@ -99,7 +99,7 @@ impl Shard {
                 self.reply(reply, Answer::Done);
             }
             Command::Redrive { reply, .. } => self.reply(reply, Answer::Count(2)),
-            Command::Outcome { .. } | Command::SetIntake(_) => {}
+            Command::Outcome { .. } | Command::SetIntake(_) | Command::SetPool { .. } => {}
             other => self.decide_one(other, store),
         }
     }

@@ -5,6 +5,7 @@ use super::links::NetEnds;
 use super::outside::Outside;
 use super::shards::{pin, spawn};
 use crate::admin::{self, About};
+use crate::database::DatabaseHealth;
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
 use crate::metrics::AuthTally;
@@ -54,6 +55,7 @@ pub(super) struct Plan {
     pub(super) issuer: Option<Arc<Issuer>>,
     pub(super) browsers: Option<Arc<Browsers>>,
     pub(super) redis: Option<Arc<Redis>>,
+    pub(super) database: DatabaseHealth,
     pub(super) health: Arc<Health>,
     pub(super) about: About,
     pub(super) stats: Vec<Arc<HttpStats>>,
@@ -209,7 +211,7 @@ fn run(
     mount(plan, core.router());
     let (shards, deltas) = (core.shards(), core.deltas());
     let ports = Ports {
-        reads,
+        reads: reads.clone(),
         commands: Rc::new(move |command: Command| shards.send_outcome(command)),
         deltas: Rc::new(move |task, step, text| deltas.publish(task, step, text)),
     };
@@ -219,7 +221,19 @@ fn run(
     let local = LocalSet::new();
     let door = Door { listener, tls: plan.tls.clone() };
     let served = core.run(door, limits, Box::new(Outside(outbound)));
-    runtime.block_on(local.run_until(served)).map_err(failed)
+    let kept = async {
+        match net {
+            NetId(0) => plan.database.keep(&reads).await,
+            _ => std::future::pending().await,
+        }
+    };
+    let both = async {
+        tokio::select! {
+            served = served => served,
+            () = kept => Ok(()),
+        }
+    };
+    runtime.block_on(local.run_until(both)).map_err(failed)
 }
 
 /// Adds the routes that are not the API's.

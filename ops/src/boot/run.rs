@@ -4,12 +4,14 @@ use super::guards::Guards;
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::admin::About;
+use crate::agents::AgentsWatch;
 use crate::config::oauth::OAuth;
 use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
-use crate::drain::{Parts, Watch};
+use crate::drain::{Keepers, Parts, Watch};
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
+use crate::pool::{PoolKeeper, PoolView};
 use crate::vitals::{Stage, Vitals};
 use no_auth::shared::SealingKey;
 use no_auth::{KeySet, LocalKey, Secret};
@@ -84,18 +86,19 @@ impl Node {
         let last_stop = if store.was_clean() { LastStop::Clean } else { LastStop::Crash };
         let plan = shards::Plan { config, registry: &registry, clock, last_stop, seed };
         let shards = shards::start(&plan, &mut store, shard_ends, &shard_cores)?;
-        let vitals = Arc::new(Vitals::new(
-            shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect(),
-            clock,
-            &engine.data_dir,
-            engine.bounds(),
-        ));
+        let pulses = shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect();
+        let vitals = Arc::new(Vitals::new(pulses, clock, &engine.data_dir, engine.bounds()));
+        let pool_view = Arc::new(PoolView::new(engine.slots, engine.slots_aims));
+        let pool = PoolKeeper::new(Arc::clone(&pool_view), &vitals, clock);
+        let keepers = Keepers { pool, agents: AgentsWatch::new(Arc::clone(&registry)) };
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
-        let scheme = if guards.tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}", super::listen::address(&listeners)?);
-        let (audit, tls) = (guards.audit.clone(), guards.tls_health.clone());
-        let others = health::Others { issuer: issuer.clone(), redis: redis.clone(), audit, tls };
+        let url = url(&guards, &listeners)?;
+        let others = health::Others {
+            agents: Some(Arc::clone(&registry)),
+            models: out.outcomes().clone(),
+            ..others(&guards, &issuer, &redis)
+        };
         let plan = nets::Plan {
             registry,
             out,
@@ -104,8 +107,9 @@ impl Node {
             issuer,
             browsers,
             redis,
+            database: others.database.clone(),
             health: Arc::new(Health::new(Arc::clone(&vitals), others)),
-            about: about(config, &clock),
+            about: about(config, &clock, pool_view),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
             ordered,
             reader_bell: reader_bell.clone(),
@@ -126,7 +130,8 @@ impl Node {
         let Nets { threads: nets, reader_links } = nets;
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
         let checkpoints = store.checkpoints().map_err(store::refused)?;
-        let parts = Parts { orders, vitals, nets, shards, reader, checkpoints, store, guards };
+        let parts =
+            Parts { orders, vitals, keepers, nets, shards, reader, checkpoints, store, guards };
         let watch = Watch::new()?;
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
@@ -233,13 +238,35 @@ fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
     Ok(Arc::new(Registry::new(models, rows)))
 }
 
+/// Where the node answers.
+fn url(guards: &Guards, listeners: &[TcpListener]) -> Result<String> {
+    let scheme = if guards.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{}", super::listen::address(listeners)?))
+}
+
+/// What is looked at where it is configured.
+fn others(
+    guards: &Guards,
+    issuer: &Option<Arc<Issuer>>,
+    redis: &Option<Arc<Redis>>,
+) -> health::Others {
+    health::Others {
+        issuer: issuer.clone(),
+        redis: redis.clone(),
+        audit: guards.audit.clone(),
+        tls: guards.tls_health.clone(),
+        ..health::Others::default()
+    }
+}
+
 /// What the node says of itself.
-fn about(config: &Config, clock: &SystemClock) -> About {
+fn about(config: &Config, clock: &SystemClock, pool: Arc<PoolView>) -> About {
     About {
         started_at: clock.now().wall,
         partitions: config.engine.partitions,
         drain_timeout: config.service.drain_timeout,
         config: Arc::clone(&config.shown),
+        pool,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod guarding;
 mod outbound;
+mod pool;
 mod redis;
 
 pub use guarding::Guarding;
@@ -14,6 +15,10 @@ use crate::process;
 use crate::vitals::Bounds;
 use no_auth::Roles;
 use no_engine::agent::definition::Agent;
+use no_engine::breaker::BreakerRules;
+use no_engine::control::pool::Aims;
+use no_engine::control::share;
+use no_engine::id::ShardId;
 use no_engine::limits::{Limits, NAME_BYTES_MAX};
 use no_net::out::model::config::ModelConfig;
 use no_net::redis::RedisConfig;
@@ -44,7 +49,7 @@ pub struct Service {
 }
 
 /// Threads, store and bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Engine {
     /// Folder of the store, the token key and the admin token.
     pub data_dir: PathBuf,
@@ -58,8 +63,14 @@ pub struct Engine {
     pub partitions: u16,
     /// How long an idle shard looks at its rings before it sleeps.
     pub busy_poll: Duration,
-    /// Slots of the whole node; see [`Engine::limits`] for a shard's share.
+    /// Slots of the whole node at start; see [`Engine::limits`] for a shard's share.
     pub slots: usize,
+    /// What they are scaled by; `None` where they stay as they are.
+    pub slots_aims: Option<Aims>,
+    /// From a task's first start to its end, so long is in time, in ms.
+    pub latency_objective_ms: u64,
+    /// When agents that keep failing are held back; `None`: never.
+    pub breaker: Option<BreakerRules>,
     /// Ended tasks are kept this long, in ms.
     pub retention_ms: u64,
     /// An idempotency key is kept this long after its task ended, in ms.
@@ -96,15 +107,15 @@ impl Engine {
     /// One shard's bounds; shares of the pool differ by one slot at most, and none is empty.
     #[must_use]
     pub fn limits(&self, shard: u16) -> Limits {
-        let (slots, shards) = (self.slots, usize::from(self.shards));
-        let more = usize::from(usize::from(shard) < slots % shards);
         Limits {
             live_tasks_max: self.live_tasks_max,
             live_bytes_max: self.live_bytes_max,
-            slots: (slots / shards + more).max(1),
+            slots: share(self.slots, ShardId(shard), self.shards),
             key_kept_ms: self.key_kept_ms,
             retention_ms: self.retention_ms,
             ageing_ms: self.ageing_ms,
+            latency_objective_ms: self.latency_objective_ms,
+            breaker: self.breaker,
             ..Limits::default()
         }
     }
@@ -263,6 +274,7 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
         Some(_) => small(raw, "engine.shards"),
         None => u16::try_from(left).unwrap_or(1),
     };
+    let (slots, slots_aims) = pool::pool(raw, shards);
     Engine {
         data_dir: text(raw, "engine.dataDir").into(),
         shards,
@@ -270,7 +282,10 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
         pin_cores: flag(raw, "engine.pinCores"),
         partitions: small(raw, "engine.partitions"),
         busy_poll: Duration::from_micros(whole(raw, "engine.busyPollUs")),
-        slots: size(raw, "performance.autoscaling.maxAgents"),
+        slots,
+        slots_aims,
+        latency_objective_ms: whole(raw, "performance.latencyObjective"),
+        breaker: pool::breaker(raw),
         retention_ms: whole(raw, "engine.retention"),
         key_kept_ms: whole(raw, "engine.keyKept"),
         ageing_ms: whole(raw, "engine.ageing"),
@@ -373,13 +388,7 @@ fn check_whole(config: &Config, raw: &mut Raw) {
             raw.fault(&parts("security.rbac.enabled"), problem, Some("loopback only".to_owned()));
         }
     }
-    let least = raw.get("performance.autoscaling.minAgents").and_then(|f| f.value.as_u64());
-    if least.is_some_and(|least| config.engine.slots < usize::try_from(least).unwrap_or(0))
-        && raw.said().any(|(path, _)| path[..] == parts("performance.autoscaling.minAgents")[..])
-    {
-        let path = parts("performance.autoscaling.minAgents");
-        raw.fault(&path, "must not be above maxAgents", None);
-    }
+    pool::check_bounds(raw);
     if config.engine.partitions < config.engine.shards {
         let problem = format!("must not be above engine.partitions, {}", config.engine.partitions);
         raw.fault(&parts("engine.shards"), problem, None);

@@ -2,12 +2,25 @@
 //! meaning. `raw` refuses what does not stand here, `checked` can read nothing else, and
 //! `no config keys` prints it; so a key without documentation cannot exist.
 //!
-//! A `*` in a path stands for a name that the operator chooses. The keys are in `table`, what they
-//! are made of is here.
+//! A `*` in a path stands for a name that the operator chooses. The keys are in `table` and `work`,
+//! what they are made of is here.
 
 mod table;
+mod work;
 
-pub use table::KEYS;
+/// All keys, by section.
+pub const KEYS: &[Key] = &joined::<{ table::KEYS.len() + work::KEYS.len() }>();
+
+const fn joined<const N: usize>() -> [Key; N] {
+    let (first, second) = (table::KEYS, work::KEYS);
+    let mut all = [first[0]; N];
+    let mut at = 1;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
+}
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,12 +1,21 @@
 //! The table against DESIGN §8 and against the rules for names; what is written against a snapshot.
 
 use super::*;
-use crate::exposition::{Format, render};
+use crate::exposition::{Format, Sample, render};
 use crate::process::ProcessInfo;
 use expect_test::expect;
-use no_engine::id::ShardId;
+use no_engine::agent::definition::{Agent, Budget, Kind};
+use no_engine::command::{Answer, AnswerWhen, Command};
+use no_engine::effect::Effect;
+use no_engine::id::{NetId, PartitionId, ReplyTo, Seq, ShardId, TaskId, Token};
+use no_engine::limits::Limits;
+use no_engine::machine::{LastStop, Machine};
+use no_engine::payload::Payload;
+use no_engine::permit::Permits;
+use no_engine::port::Loaded;
 use no_engine::stats::ShardStats;
-use no_engine::time::Millis;
+use no_engine::task::NewTask;
+use no_engine::time::{Millis, Mono, Now};
 use no_storage::sqlite::StoreReading;
 use std::collections::BTreeSet;
 
@@ -45,7 +54,9 @@ fn snapshot() -> Snapshot {
     let mut model = CallStats { ok: 2, cost_micro_usd: 1_500, ..CallStats::default() };
     model.duration_us.record(1_000_000);
     shard.models.insert("small".into(), model);
-    let duration = Distribution { buckets: vec![(0.001, 3)], count: 4, sum: 0.25 };
+    let exemplar = Sample { trace_id: 0xabc, value: 0.125, at_s: 1_700_000_000.5 };
+    let exemplars = vec![None, Some(exemplar)];
+    let duration = Distribution { buckets: vec![(0.001, 3)], count: 4, sum: 0.25, exemplars };
     let series = HttpSeries {
         method: "POST".to_owned(),
         route: "/v1/tasks".to_owned(),
@@ -241,6 +252,11 @@ fn openmetrics_names_counters_without_total_and_ends_with_eof() {
     assert!(text.contains("# TYPE no_http_requests counter\n"), "{text}");
     assert!(text.contains("# TYPE no_build info\n"));
     assert!(text.contains("no_http_requests_total{method=\"POST\""));
+    let id = format!("{:032x}", 0xabc);
+    let infinite = "route=\"/v1/tasks\",le=\"+Inf\"} 4";
+    let exemplar = format!("{infinite} # {{trace_id=\"{id}\"}} 0.125 1700000000.500\n");
+    assert!(text.contains(&exemplar), "{text}");
+    assert!(!render(&snapshot(), Format::Text).contains("trace_id"), "it has no place there");
     assert!(text.contains("no_task_queue_wait_seconds_bucket{agent=\"echo\",le=\"1.0\"} 0\n"));
 }
 
@@ -255,4 +271,59 @@ fn buckets_grow_and_end_with_the_count() {
         assert!(last.0 != series || last.1 <= count, "{line}");
         last = (series, count);
     }
+}
+
+/// What a scrape shows of a shard that holds so many tasks, each of another tenant, fairness key
+/// and tag.
+fn scraped(tasks: u64) -> String {
+    let now = Now { wall: Millis(1_000_000), mono: Mono(1) };
+    let mut machine = Machine::new(ShardId(0), Limits::default(), now, 1);
+    let agent = Arc::new(Agent::of_kind(Kind::Worker));
+    machine.know_agent(&"work".into(), Some((agent, false, Arc::new(Permits::new(None)))));
+    machine.load(now, PartitionId(0), Loaded::default(), LastStop::Clean);
+    let reply = ReplyTo { net: NetId(0), token: Token(1) };
+    for number in 0..tasks {
+        let name = |what: &str| Arc::from(format!("{what}-{number}"));
+        let new = NewTask {
+            id: TaskId::new(now.wall.0, number, PartitionId(0)),
+            agent: "work".into(),
+            tenant: name("tenant"),
+            input: Payload::null(),
+            priority: 5,
+            fairness_key: Some(name("key")),
+            tags: Some([format!("tag-{number}").into()].into()),
+            run_at: None,
+            timeout_ms: None,
+            deadline: None,
+            max_attempts: None,
+            budget: Budget::default(),
+            key: None,
+        };
+        let (tasks, when) = (vec![new], AnswerWhen::Durable);
+        machine.decide(now, Command::Submit { reply, tasks, when });
+        machine.go_on_all(now);
+        machine.close(Seq(number));
+    }
+    machine.decide(now, Command::Stats { reply });
+    let Some(Effect::Reply { answer: Answer::Stats(stats), .. }) = machine.take_at_once().pop()
+    else {
+        panic!("figures were asked for");
+    };
+    assert_eq!(stats.live_tasks, tasks);
+    let named = ["work".into()];
+    let (http, auth) = (HttpStats::default(), AuthCounts::default());
+    let (cost, process) = (CostCounts::default(), ProcessInfo::default());
+    render(&Snapshot::new(vec![*stats], named, http, auth, cost, process), Format::Text)
+}
+
+#[test]
+fn a_scrape_is_as_long_with_ten_thousand_tasks_as_with_ten() {
+    let series = |text: &str| -> Vec<String> {
+        let names = text.lines().map(|line| match line.starts_with('#') {
+            true => line.to_owned(),
+            false => line.rsplit_once(' ').expect("a value").0.to_owned(),
+        });
+        names.collect()
+    };
+    assert_eq!(series(&scraped(10)), series(&scraped(10_000)));
 }

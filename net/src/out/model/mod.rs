@@ -5,6 +5,7 @@ pub mod config;
 pub mod context;
 pub mod messages;
 pub mod openai;
+pub mod outcomes;
 pub mod scripted;
 pub mod sse;
 

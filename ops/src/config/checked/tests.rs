@@ -31,6 +31,33 @@ fn an_empty_file_gives_the_defaults() {
 }
 
 #[test]
+fn autoscaling_starts_at_the_least_and_keeps_a_slot_for_each_shard() {
+    let engine = |text: &str| read(text).expect("accepted").engine;
+    let off = engine(r#"{"performance":{"autoscaling":{"maxAgents":2}}}"#);
+    assert_eq!((off.slots, off.slots_aims), (3, None));
+    let on = engine(r#"{"performance":{"autoscaling":{"enabled":true,"targetCpu":60}}}"#);
+    let aims = on.slots_aims.expect("on");
+    assert_eq!((on.slots, aims.slots_min, aims.slots_max), (5, 5, 50));
+    assert_eq!((aims.cpu_ratio, aims.memory_ratio), (0.6, 0.8));
+    assert_eq!((aims.up_cooldown_ms, aims.down_cooldown_ms), (180_000, 600_000));
+    let few = r#"{"performance":{"autoscaling":{"enabled":true,"minAgents":1,"maxAgents":4}}}"#;
+    let few = engine(few).slots_aims.expect("on");
+    assert_eq!((few.slots_min, few.slots_max), (3, 4));
+}
+
+#[test]
+fn agents_that_keep_failing_are_held_back_unless_said_otherwise() {
+    let limits = |text: &str| read(text).expect("accepted").engine.limits(0);
+    let default = limits("{}");
+    assert_eq!(default.breaker, Some(no_engine::breaker::BreakerRules::default()));
+    let said = r#"{"performance":{"latencyObjective":"2s","breaker":{"minAttempts":5,"pause":7}}}"#;
+    let said = limits(said);
+    assert_eq!(said.latency_objective_ms, 2_000);
+    assert_eq!(said.breaker.map(|rules| (rules.attempts_min, rules.pause_ms)), Some((5, 7)));
+    assert_eq!(limits(r#"{"performance":{"breaker":{"enabled":false}}}"#).breaker, None);
+}
+
+#[test]
 fn the_example_is_complete_and_accepted() {
     let text = include_str!("../../../../deploy/config/operational.example.json");
     read(text).unwrap_or_else(|faults| panic!("{faults:?}"));
