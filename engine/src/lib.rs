@@ -36,6 +36,7 @@ pub mod stats;
 mod sync;
 pub mod task;
 pub mod time;
+pub mod trace;
 pub mod wheel;
 
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ use crate::authorise::{NotAllowed, authorise, authorise_asking, bearer, method_o
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
 use crate::cost::Layer;
-use crate::extract::Request;
+use crate::extract::{Request, caller_of};
 use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
@@ -277,36 +277,11 @@ fn log_trace(parts: &Parts) {
     if !tracing::enabled!(target: "http", tracing::Level::DEBUG) {
         return;
     }
-    let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let (trace_id, parent_id) = trace.and_then(trace_of).unwrap_or_default();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
-    tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
-}
-
-/// Trace id and parent id of a `traceparent` header (W3C Trace Context, 2021).
-fn trace_of(header: &str) -> Option<(&str, &str)> {
-    let mut fields = header.split('-');
-    let (version, trace, parent) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_hex = |text: &str, len: usize| {
-        text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    let Some(caller) = caller_of(parts) else {
+        return tracing::debug!(target: "http", method, path, "request");
     };
-    let is_known = is_hex(version, 2) && version != "ff" && is_hex(trace, 32) && is_hex(parent, 16);
-    (is_known && fields.next().is_some()).then_some((trace, parent))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traces_are_read_or_left() {
-        let trace = "0af7651916cd43dd8448eb211c80319c";
-        let header = format!("00-{trace}-b7ad6b7169203331-01");
-        assert_eq!(trace_of(&header), Some((trace, "b7ad6b7169203331")));
-        for bad in
-            ["", "00", "00-x-y-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
-        {
-            assert_eq!(trace_of(bad), None, "{bad}");
-        }
-    }
+    let trace_id = format!("{:032x}", u128::from_be_bytes(caller.trace));
+    let parent_id = format!("{:016x}", caller.span);
+    tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
 }
