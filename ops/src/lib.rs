@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod process;
 pub mod shutdown;
+pub mod spans;
 pub mod sse;
 pub mod systemd;
 pub mod tls;

@@ -2,6 +2,7 @@
 //! this and nothing else.
 
 mod guarding;
+mod otlp;
 mod outbound;
 mod redis;
 
@@ -11,6 +12,7 @@ use super::fault::Fault;
 use super::oauth::{self, OAuth};
 use super::raw::{Raw, parts};
 use crate::process;
+use crate::spans::Otlp;
 use crate::vitals::Bounds;
 use no_auth::Roles;
 use no_engine::agent::definition::Agent;
@@ -126,7 +128,7 @@ pub struct Security {
 }
 
 /// What others see of nO.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Monitoring {
     /// Log filter: a level, or `target=level,…`.
     pub log_filter: String,
@@ -134,6 +136,8 @@ pub struct Monitoring {
     pub is_prometheus_on: bool,
     /// Whether dashboards read this node.
     pub is_grafana_on: bool,
+    /// Where traces go; `None` when none are made.
+    pub otlp: Option<Otlp>,
 }
 
 /// An accepted configuration.
@@ -179,6 +183,7 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
             log_filter: text(&raw, "monitoring.logFilter"),
             is_prometheus_on: flag(&raw, "monitoring.prometheus.enabled"),
             is_grafana_on: flag(&raw, "monitoring.grafana.enabled"),
+            otlp: otlp::otlp(&mut raw),
         },
         models: models(&mut raw),
         agents: agents(&mut raw),

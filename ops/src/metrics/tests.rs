@@ -69,6 +69,7 @@ fn snapshot() -> Snapshot {
         checks: vec![("disk", false), ("tls", true)],
         certificate_ends_at_s: Some(1_800_000_000),
     })
+    .with_spans(crate::spans::SpanCounts::default().read())
 }
 
 /// The lines of one family.

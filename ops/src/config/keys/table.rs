@@ -1,7 +1,7 @@
 //! The keys themselves, by section.
 
 use super::Kind::{Agent, Any, Duration, Flag, Number, OneOf, Secret, Text, Texts, Whole};
-use super::{DAY_MS, Key, refused, waits, works};
+use super::{DAY_MS, Key, otlp, refused, waits, works};
 
 /// Of a limit: a second, or at once.
 const RATE: super::Kind = Whole(1, 1_000_000);
@@ -388,7 +388,10 @@ pub const KEYS: &[Key] = &[
         &["NO_GRAFANA_ENABLED"],
         "dashboards read this node; needs monitoring.prometheus.enabled",
     ),
-    refused("monitoring.otlp.endpoint", Text, "", &[], "OTLP collector for traces"),
+    otlp::ENDPOINT,
+    otlp::HEADERS,
+    otlp::SERVICE_NAME,
+    otlp::SAMPLE_RATIO,
     refused("performance.autoscaling.enabled", Flag, "false", &[], "scale the pool of slots"),
     waits("performance.autoscaling.minAgents", Whole(1, 100_000), "5", &[], "slots, at least"),
     works(
