@@ -128,7 +128,7 @@ pub struct Security {
 }
 
 /// What others see of nO.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Monitoring {
     /// Log filter: a level, or `target=level,…`.
     pub log_filter: String,
