@@ -339,6 +339,7 @@ impl World {
             max_attempts: None,
             budget: Budget::default(),
             key: None,
+            caller: None,
         };
         let reply = ReplyTo { net: NetId(0), token: Token(client as u64) };
         let command = Command::Submit { reply, tasks: vec![new], when: AnswerWhen::Durable };

@@ -7,6 +7,7 @@ use crate::command::Answer;
 use crate::event::Record;
 use crate::id::{Attempt, Fence, ReplyTo, Step, TaskId};
 use crate::payload::Payload;
+use crate::trace::Trace;
 use std::sync::Arc;
 
 /// An order to the outside.
@@ -55,6 +56,8 @@ pub struct Call {
     pub step: Step,
     /// The attempt.
     pub attempt: Attempt,
+    /// The task's place in its trace.
+    pub trace: Trace,
     /// The tenant.
     pub tenant: Arc<str>,
     /// The name of the agent.

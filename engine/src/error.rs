@@ -6,6 +6,9 @@ pub enum Error {
     /// A text is no task id, or no hash; the sender's fault.
     #[error("not a valid id")]
     IdMalformed,
+    /// A text is no W3C `traceparent`; it is ignored.
+    #[error("not a valid traceparent")]
+    TraceMalformed,
     /// The store's rows do not make a state; the operator must restore a backup.
     #[error("the store cannot be loaded: {why}")]
     LoadFailed {

@@ -37,6 +37,7 @@ pub mod stats;
 mod sync;
 pub mod task;
 pub mod time;
+pub mod trace;
 pub mod wheel;
 
 pub use error::{Error, Result};

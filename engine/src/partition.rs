@@ -319,6 +319,7 @@ mod tests {
             max_attempts: None,
             budget: Budget::default(),
             key: None,
+            caller: None,
         };
         Held::new(Task::new(&new, new.budget, Millis(1)), LaneId(0), KeyId(0))
     }

@@ -17,6 +17,7 @@ use crate::id::{Attempt, Fence, TaskId};
 use crate::limits::{ATTEMPTS_MAX, HISTORY_BYTES_MAX};
 use crate::payload::Payload;
 use crate::time::{Millis, Mono};
+use crate::trace::{Caller, Origin, Trace};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use waiting::Waits;
@@ -151,6 +152,9 @@ pub struct NewTask {
     /// The idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+    /// The span of the request, when it came with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Box<Caller>>,
 }
 
 /// A task's tags; most have none, so none costs a word.
@@ -230,14 +234,20 @@ pub struct Task {
 struct Asked {
     fairness_key: Option<Arc<str>>,
     tags: Tags,
-    deadline: Option<Millis>,
+    deadline: Since,
     budget: Budget,
     key: Option<Key>,
+    /// `None` where it is the default.
+    origin: Option<Box<Origin>>,
 }
 
 impl Asked {
     fn packed(asked: Asked) -> Option<Arc<Asked>> {
         (asked != Asked::default()).then(|| Arc::new(asked))
+    }
+
+    fn packed_origin(origin: Origin) -> Option<Box<Origin>> {
+        (origin != Origin::default()).then(|| Box::new(origin))
     }
 }
 
@@ -251,6 +261,12 @@ struct End {
 /// An instant that may not have come yet, in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Since(u64);
+
+impl Default for Since {
+    fn default() -> Since {
+        Since::NEVER
+    }
+}
 
 impl Since {
     const NEVER: Since = Since(u64::MAX);
@@ -288,7 +304,7 @@ impl Task {
     /// All attempts end by this.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        self.asked.as_ref()?.deadline
+        self.asked.as_ref()?.deadline.get()
     }
 
     /// Bounds of its loop.
@@ -301,6 +317,27 @@ impl Task {
     #[must_use]
     pub fn key(&self) -> Option<Key> {
         self.asked.as_ref()?.key
+    }
+
+    /// Where it came from and how often it was sent round again.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let origin = self.asked.as_ref().and_then(|asked| asked.origin.as_deref());
+        origin.copied().unwrap_or_default()
+    }
+
+    /// Sets where it came from: for a store that reads it.
+    pub fn set_origin(&mut self, origin: Origin) {
+        if origin != self.origin() {
+            let asked = Arc::make_mut(self.asked.get_or_insert_default());
+            asked.origin = Asked::packed_origin(origin);
+        }
+    }
+
+    /// Its place in its trace.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        Trace::new(self.id, self.origin())
     }
 
     /// What it waits for, while `waiting`.
@@ -354,13 +391,18 @@ impl Task {
             && new.tags.is_none()
             && new.deadline.is_none()
             && new.key.is_none()
+            && new.caller.is_none()
             && budget == Budget::default();
         let asked = || Asked {
             fairness_key: new.fairness_key.clone(),
             tags: new.tags.clone().filter(|tags| !tags.is_empty()),
-            deadline: new.deadline,
+            deadline: Since::new(new.deadline),
             budget,
             key: new.key,
+            origin: Asked::packed_origin(Origin {
+                caller: new.caller.as_deref().copied(),
+                redrives: 0,
+            }),
         };
         Task {
             id: new.id,
@@ -410,8 +452,11 @@ impl Task {
     }
 
     /// A dead letter goes round again.
-    pub(crate) fn unset_end(&mut self) {
+    pub(crate) fn redriven(&mut self) {
         self.end = None;
+        let asked = Arc::make_mut(self.asked.get_or_insert_default());
+        let origin = asked.origin.get_or_insert_default();
+        origin.redrives = origin.redrives.saturating_add(1);
     }
 
     pub(crate) fn add_usage(&mut self, more: &Usage) {

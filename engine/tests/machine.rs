@@ -40,6 +40,7 @@ fn task() -> NewTask {
         max_attempts: None,
         budget: no_engine::agent::definition::Budget::default(),
         key: None,
+        caller: None,
     }
 }
 

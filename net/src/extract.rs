@@ -11,6 +11,7 @@ use hyper::http::request::Parts;
 use no_auth::Principal;
 use no_engine::id::TaskId;
 use no_engine::limits::{KEY_BYTES_MAX, LIST_LEN_MAX, NAME_BYTES_MAX, WAIT_MS_MAX};
+use no_engine::trace::Caller;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -136,6 +137,13 @@ impl Request {
         self.core.bodies.read(&mut self.body).await
     }
 
+    /// The span that the request is part of; one that is malformed, or sent twice, is ignored, as
+    /// W3C Trace Context says.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        caller_of(&self.parts)
+    }
+
     /// The client's name for the submission.
     ///
     /// # Errors
@@ -150,6 +158,13 @@ impl Request {
         let text = value.to_str().map_err(|_| bad("the Idempotency-Key is not ASCII"))?.trim();
         key_of(text).map(Some).map_err(bad)
     }
+}
+
+/// The span in a request's `traceparent`, if it is one.
+pub(crate) fn caller_of(parts: &Parts) -> Option<Caller> {
+    let mut values = parts.headers.get_all("traceparent").iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value.to_str().ok()?.trim().parse().ok()
 }
 
 /// The key in a header: a structured-field string, as the draft says, or a bare token, as most

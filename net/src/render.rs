@@ -232,6 +232,7 @@ mod tests {
             max_attempts: None,
             budget: Budget::default(),
             key: None,
+            caller: None,
         }
     }
 

@@ -5,13 +5,13 @@ use crate::authorise::{NotAllowed, authorise, authorise_asking, bearer, method_o
 use crate::body::{InBody, OutBody};
 use crate::core::Core;
 use crate::cost::Layer;
-use crate::extract::Request;
+use crate::extract::{Request, caller_of};
 use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
-use crate::stats::{RouteStats, sampled_trace};
+use crate::stats::RouteStats;
 use crate::tls::Proven;
 use hyper::Method;
-use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use no_auth::{Permission, Principal};
 use std::net::IpAddr;
@@ -23,9 +23,6 @@ use std::time::{Duration, Instant};
 /// A refused token is answered this long after it came: a forged signature takes some 50 µs to
 /// find and a wrong form nothing, and the sender shall not see which it was.
 const REFUSAL: Duration = Duration::from_millis(1);
-
-/// The W3C trace context.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A response of ours.
 pub type Response = hyper::Response<OutBody>;
@@ -154,8 +151,8 @@ impl Router {
         let (gate, http) = (&self.core.gate, &*self.core.stats);
         let from = gate.client(&parts.headers, peer);
         let mut standing = Standing::default();
-        let trace = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-        let trace_id = trace.and_then(sampled_trace);
+        let caller = caller_of(&parts).filter(|caller| caller.is_sampled);
+        let trace_id = caller.map(|caller| u128::from_be_bytes(caller.trace));
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
                 let outcome = self.call(route, parts, params, body, from, &mut standing).await;
@@ -282,36 +279,11 @@ fn log_trace(parts: &Parts) {
     if !tracing::enabled!(target: "http", tracing::Level::DEBUG) {
         return;
     }
-    let trace = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    let (trace_id, parent_id) = trace.and_then(trace_of).unwrap_or_default();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
-    tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
-}
-
-/// Trace id and parent id of a `traceparent` header (W3C Trace Context, 2021).
-pub(crate) fn trace_of(header: &str) -> Option<(&str, &str)> {
-    let mut fields = header.split('-');
-    let (version, trace, parent) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_hex = |text: &str, len: usize| {
-        text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    let Some(caller) = caller_of(parts) else {
+        return tracing::debug!(target: "http", method, path, "request");
     };
-    let is_known = is_hex(version, 2) && version != "ff" && is_hex(trace, 32) && is_hex(parent, 16);
-    (is_known && fields.next().is_some()).then_some((trace, parent))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traces_are_read_or_left() {
-        let trace = "0af7651916cd43dd8448eb211c80319c";
-        let header = format!("00-{trace}-b7ad6b7169203331-01");
-        assert_eq!(trace_of(&header), Some((trace, "b7ad6b7169203331")));
-        for bad in
-            ["", "00", "00-x-y-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
-        {
-            assert_eq!(trace_of(bad), None, "{bad}");
-        }
-    }
+    let trace_id = format!("{:032x}", u128::from_be_bytes(caller.trace));
+    let parent_id = format!("{:016x}", caller.span);
+    tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
 }

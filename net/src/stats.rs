@@ -7,7 +7,7 @@
 mod exemplar;
 mod security;
 
-pub use exemplar::{ByBucket, Exemplar, sampled_trace};
+pub use exemplar::{ByBucket, Exemplar};
 pub use security::{
     LIMITS, LOGIN_ENDS, Limit, LoginEnd, SUSPICIONS, SecurityFigures, SecurityStats, Suspicion,
     VIOLATIONS, Violation,

@@ -34,6 +34,7 @@ use no_engine::shard::Pulse;
 use no_engine::stats::{AgentStats, ShardStats};
 use no_engine::task::{NewTask, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
+use no_engine::trace::Origin;
 use shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -93,6 +94,7 @@ pub(crate) fn task_of(new: &NewTask) -> Task {
         budget: new.budget,
         usage: Usage::default(),
         key: new.key,
+        origin: Origin { caller: new.caller.as_deref().copied(), redrives: 0 },
         steps: 0,
         run: None,
     })

@@ -13,6 +13,7 @@ use no_engine::limits;
 use no_engine::payload::{Hash, Payload};
 use no_engine::task::{Key, NewTask, Tags};
 use no_engine::time::Millis;
+use no_engine::trace::Caller;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -148,7 +149,7 @@ pub fn key(tenant: &str, name: &str, index: Option<usize>, body: &[u8]) -> Key {
     Key { hash: first(hasher.finalize()), fingerprint: first(blake3::hash(body)) as u64 }
 }
 
-/// Parses and checks one submission.
+/// Parses and checks one submission, of the request that `caller` is the span of.
 ///
 /// # Errors
 /// 400, 404 `agent_unknown`, 413 or 422.
@@ -157,6 +158,7 @@ pub fn new_task(
     tenant: &Arc<str>,
     body: &[u8],
     key: Option<Key>,
+    caller: Option<Caller>,
 ) -> Result<NewTask, Problem> {
     let sent: Submission<'_> = parse(body)?;
     let (agent, kind) = core
@@ -195,6 +197,7 @@ pub fn new_task(
         max_attempts: sent.max_attempts,
         budget,
         key,
+        caller: caller.map(Box::new),
     })
 }
 

@@ -9,8 +9,10 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use ureq::config::ConfigBuilder;
 use ureq::http::{Request, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
 /// Longest answer that is read, in bytes.
@@ -76,21 +78,7 @@ impl Client {
             let problem = format!("{url:?} must begin with http:// or https:// and name a host");
             return Err(Error::Usage(problem));
         }
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(TIMEOUT))
-            .user_agent(concat!("no/", env!("CARGO_PKG_VERSION")));
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here =
-            host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        if is_here {
-            // A proxy cannot reach our loopback, whatever the environment says.
-            config = config.proxy(None);
-        }
-        if uri.scheme_str() == Some("https") {
-            config = config.tls_config(tls(ca_file)?);
-        }
+        let config = config_for(&uri, ca_file)?.timeout_connect(Some(TIMEOUT));
         Ok(Client { agent: config.build().new_agent(), url, token })
     }
 
@@ -197,6 +185,27 @@ impl Client {
     fn odd(&self, call: &Call, why: String) -> Error {
         Error::Answer { url: format!("{}{}", self.url, call.path), why }
     }
+}
+
+/// How to talk to the server of a URL: statuses are answers, no redirect is followed, https is
+/// verified against these authorities or else the system's.
+///
+/// # Errors
+/// [`Error::Usage`] when the file holds no certificates.
+pub(crate) fn config_for(uri: &Uri, ca_file: Option<&Path>) -> Result<ConfigBuilder<AgentScope>> {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent(concat!("no/", env!("CARGO_PKG_VERSION")));
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here =
+        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    // A proxy cannot reach our loopback, whatever the environment says.
+    let config = if is_here { config.proxy(None) } else { config };
+    Ok(match uri.scheme_str() {
+        Some("https") => config.tls_config(tls(ca_file)?),
+        _ => config,
+    })
 }
 
 /// TLS with these roots, else the system's, and the same cryptography as the rest of nO.

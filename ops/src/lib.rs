@@ -28,6 +28,7 @@ pub mod monitor;
 pub mod pool;
 pub mod process;
 pub mod shutdown;
+pub mod spans;
 pub mod sse;
 pub mod systemd;
 pub mod tls;

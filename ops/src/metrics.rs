@@ -306,6 +306,7 @@ pub const FAMILIES: &[Family] = &[
     counter("no_journal_errors_total", &["shard"], "Commits that failed.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.journal_errors));
     }),
+    life::SPANS,
     gauge("no_ring_depth", &["shard", "ring"], "Items waiting in a ring.", |now, out| {
         for stats in &now.shards {
             let shard = stats.shard.0.to_string();

@@ -7,6 +7,7 @@ use crate::metrics::{
     AuditLines, AuthCounts, AuthTally, CostCounts, HttpSeries, HttpStats, Snapshot,
 };
 use crate::process::ProcessReader;
+use crate::spans::SpanCounts;
 use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use no_auth::Permission;
@@ -34,6 +35,8 @@ pub struct Shown {
     pub tally: Arc<AuthTally>,
     /// What journals and indexes do.
     pub store: StoreWatch,
+    /// What became of spans.
+    pub spans: Arc<SpanCounts>,
     /// What the audit log wrote, when there is one.
     pub audit: Option<AuditLink>,
     /// What nodes share, when it is configured.
@@ -82,7 +85,9 @@ impl Monitor {
             let (http, cost) = (http(&self.shown.stats), self.cost());
             let store = self.shown.store.read().collect();
             let now = Snapshot::new(shards, named, http, self.auth(), cost, process);
-            now.with_store(store).with_life(self.shown.health.life())
+            now.with_store(store)
+                .with_life(self.shown.health.life())
+                .with_spans(self.shown.spans.read())
         };
         let text = crate::exposition::render(&snapshot, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));

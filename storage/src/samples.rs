@@ -10,6 +10,7 @@ use no_engine::task::{
     Key, NewTask, STATES, State, Task, TaskError, TaskParts, Usage, WaitReason, Waiting,
 };
 use no_engine::time::Millis;
+use no_engine::trace::{Caller, Origin};
 use proptest::option::of;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) fn submitted(id: TaskId, input: &Payload) -> (Record, Task) {
         max_attempts: None,
         budget: Budget::default(),
         key: None,
+        caller: None,
     });
     let task = Task::from(TaskParts {
         id,
@@ -62,6 +64,7 @@ pub(crate) fn submitted(id: TaskId, input: &Payload) -> (Record, Task) {
         budget: Budget::default(),
         usage: Usage::default(),
         key: None,
+        origin: Origin::default(),
         steps: 0,
         run: None,
     });
@@ -222,7 +225,7 @@ pub(crate) fn any_task() -> impl Strategy<Value = Task> {
     let payloads = (any_payload(), of(any_payload()), of(any_error()), of(any_waiting()));
     let times = (any_millis(), of(any_millis()), of(any_millis()), of(any_millis()));
     let numbers = (any::<[u32; 6]>(), any::<[u64; 5]>(), any::<u8>());
-    let rest = (any_budget(), any_usage(), of(any_key()), of(any_run()));
+    let rest = (any_budget(), any_usage(), of(any_key()), of(any_run()), any_origin());
     let state = prop::sample::select(&STATES[..]);
     (any_id(), state, names, payloads, times, numbers, rest).prop_map(
         |(id, state, names, payloads, times, numbers, rest)| {
@@ -230,7 +233,7 @@ pub(crate) fn any_task() -> impl Strategy<Value = Task> {
             let (input, output, error, waiting) = payloads;
             let (run_at, started_at, ended_at, deadline) = times;
             let (small, big, priority) = numbers;
-            let (budget, usage, key, run) = rest;
+            let (budget, usage, key, run, origin) = rest;
             Task::from(TaskParts {
                 id,
                 agent,
@@ -261,11 +264,27 @@ pub(crate) fn any_task() -> impl Strategy<Value = Task> {
                 budget,
                 usage,
                 key,
+                origin,
                 steps: small[5],
                 run,
             })
         },
     )
+}
+
+/// Mostly none, as with tasks.
+fn any_origin() -> impl Strategy<Value = Origin> {
+    let caller =
+        (1..=u128::MAX, 1..=u64::MAX, any::<bool>()).prop_map(|(trace, span, is_sampled)| Caller {
+            trace: trace.to_be_bytes(),
+            span,
+            is_sampled,
+        });
+    let known = (of(caller), any::<u32>());
+    prop_oneof![
+        2 => Just(Origin::default()),
+        1 => known.prop_map(|(caller, redrives)| Origin { caller, redrives }),
+    ]
 }
 
 /// Any event but those whose payloads stand in the task's row.
@@ -340,6 +359,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = (Event, Task)> {
                     max_attempts: None,
                     budget: asked,
                     key: task.key(),
+                    caller: task.origin().caller.map(Box::new),
                 }),
                 timeout_ms: task.timeout_ms,
                 max_attempts: u32::from(task.max_attempts),

@@ -6,6 +6,7 @@ use crate::agent::state::{AskedCall, LoopState};
 use crate::id::{Attempt, Fence, PartitionId, TaskId};
 use crate::task::{State, TaskParts, Usage};
 use crate::time::Millis;
+use crate::trace::Origin;
 use expect_test::{Expect, expect};
 
 fn agent() -> Agent {
@@ -53,6 +54,7 @@ fn task(run: Option<LoopState>, iterations: u32) -> Task {
         budget: Budget { max_iterations: Some(2) },
         usage: Usage { iterations, ..Usage::default() },
         key: None,
+        origin: Origin::default(),
         steps: 3,
         run: run.map(Arc::new),
     })

@@ -88,7 +88,7 @@ pub fn fold(task: &mut Task, record: &Record) {
             assert_eq!(task.state, State::Failed, "only dead letters go round again");
             task.failures = 0;
             task.crashes = 0;
-            task.unset_end();
+            task.redriven();
             if let Some(run) = task.run_mut() {
                 unsettle(run);
                 run.calls.clear();

@@ -172,6 +172,7 @@ pub(super) fn call(task: &Task, agent: &Arc<Agent>, step: Step, work: Work) -> B
         fence: task.fence,
         step,
         attempt: task.attempt,
+        trace: task.trace(),
         tenant: Arc::clone(&task.tenant),
         agent_name: Arc::clone(&task.agent),
         agent: Arc::clone(agent),

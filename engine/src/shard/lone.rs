@@ -134,6 +134,7 @@ impl LoneShard {
                 max_attempts: None,
                 budget: Budget::default(),
                 key: None,
+                caller: None,
             }];
             let reply = reply_to(i as u64);
             self.made += 1;

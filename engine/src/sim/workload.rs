@@ -99,5 +99,6 @@ pub(super) fn new_task(rng: &mut Rng, now: Now, partitions: u16) -> NewTask {
         max_attempts: rng.chance(20).then(|| 1 + rng.up_to(3) as u32),
         budget: Budget::default(),
         key,
+        caller: None,
     }
 }

@@ -6,6 +6,7 @@ use crate::agent::state::LoopState;
 use crate::id::{Attempt, Fence, TaskId};
 use crate::payload::Payload;
 use crate::time::Millis;
+use crate::trace::Origin;
 use std::sync::Arc;
 
 /// A task laid open: what [`Task`] packs, each field by itself.
@@ -69,6 +70,8 @@ pub struct TaskParts {
     pub usage: Usage,
     /// The idempotency key.
     pub key: Option<Key>,
+    /// Its caller, and how often it was sent round again.
+    pub origin: Origin,
     /// Steps so far: the number of the last.
     pub steps: u32,
     /// The loop of kind `model` and the steps of a worker's attempt.
@@ -77,9 +80,11 @@ pub struct TaskParts {
 
 impl From<TaskParts> for Task {
     fn from(parts: TaskParts) -> Task {
-        let TaskParts { fairness_key, tags, deadline, budget, key, output, usage, .. } = parts;
+        let TaskParts { fairness_key, tags, budget, key, output, usage, .. } = parts;
+        let deadline = Since::new(parts.deadline);
+        let origin = Asked::packed_origin(parts.origin);
         let tags = tags.filter(|tags| !tags.is_empty());
-        let asked = Asked { fairness_key, tags, deadline, budget, key };
+        let asked = Asked { fairness_key, tags, deadline, budget, key, origin };
         Task {
             id: parts.id,
             agent: parts.agent,
@@ -116,6 +121,7 @@ impl From<Task> for TaskParts {
     fn from(task: Task) -> TaskParts {
         let asked = task.asked.as_deref().cloned().unwrap_or_default();
         TaskParts {
+            origin: asked.origin.as_deref().copied().unwrap_or_default(),
             started_at: task.started_at(),
             ended_at: task.ended_at(),
             usage: task.usage(),
@@ -132,7 +138,7 @@ impl From<Task> for TaskParts {
             tags: asked.tags,
             created_at: task.created_at,
             run_at: task.run_at,
-            deadline: asked.deadline,
+            deadline: asked.deadline.get(),
             timeout_ms: task.timeout_ms,
             attempt: task.attempt,
             failures: task.failures,

@@ -39,10 +39,10 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
         return Err(Problem::new(Code::TooLarge, "a batch has at most 1000 tasks"));
     }
     let tenant = request.tenant();
-    let name = request.idempotency_key()?;
+    let (name, caller) = (request.idempotency_key()?, request.caller());
     let new = |(i, item): (usize, &&[u8])| {
         let key = name.map(|name| wire::key(&tenant, name, Some(i), item));
-        wire::new_task(&request.core, &tenant, item, key).map_err(|problem| match prefix {
+        wire::new_task(&request.core, &tenant, item, key, caller).map_err(|problem| match prefix {
             "" => problem,
             prefix => problem.under(&format!("{prefix}{i}")),
         })

@@ -79,7 +79,8 @@ async fn control(request: &Request, make: impl FnOnce(ReplyTo) -> Command) -> Ou
     };
     if let Some(principal) = &request.principal {
         let (path, subject) = (request.parts.uri.path(), &*principal.subject);
-        tracing::info!(target: "task", task = %id, path, subject, "controlled");
+        let trace_id = task.trace();
+        tracing::info!(target: "task", task = %id, %trace_id, path, subject, "controlled");
     }
     task_response(core, StatusCode::OK, task).await
 }

@@ -25,7 +25,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     let name = request.idempotency_key()?;
     let key = name.map(|name| wire::key(&tenant, name, None, &body));
     let core = &request.core;
-    let new = wire::new_task(core, &tenant, &body, key)?;
+    let new = wire::new_task(core, &tenant, &body, key, request.caller())?;
     let shard = core.shards.of_partition(new.id.partition());
     admit::shard(core, shard)?;
     // A key may lead to another task than this one, so the wait begins once we know which.
@@ -55,7 +55,8 @@ async fn submitted(core: &Core, task: Task) -> Outcome {
     core.costs.accepted(1);
     let id = task.id;
     let status = if task.state.is_ended() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    tracing::debug!(target: "task", task = %id, agent = &*task.agent, "submitted");
+    let trace_id = task.trace();
+    tracing::debug!(target: "task", task = %id, %trace_id, agent = &*task.agent, "submitted");
     let mut response: Response = task_response(core, status, task).await?;
     let location = HeaderValue::from_maybe_shared(bytes::Bytes::from(format!("/v1/tasks/{id}")));
     if let Ok(location) = location {

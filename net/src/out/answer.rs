@@ -21,9 +21,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub fn call_headers(call: &Call) -> HeaderMap {
     let mut headers = common_headers();
     let key = format!("{}-{}", call.task, call.step.0);
-    // The task's id is a UUID and so a trace id; attempt and step make a span id that is not 0.
-    let span = (u64::from(call.attempt.0) << 32) | u64::from(call.step.0 + 1);
-    let trace = format!("00-{:032x}-{span:016x}-01", call.task.to_u128());
+    let trace = call.trace.traceparent(call.attempt, call.step);
     for (name, value) in [(IDEMPOTENCY_KEY, key), (TRACEPARENT, trace)] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);

@@ -31,6 +31,7 @@ use no_auth::audit::{Decision, Entry};
 use no_engine::command::{Command, Outcome};
 use no_engine::effect::{Call, Work};
 use no_engine::id::{Fence, Step, TaskId};
+use no_engine::trace::Sampling;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -68,6 +69,7 @@ pub struct OutConfig {
     context_bytes_max: usize,
     refused: Arc<AtomicU64>,
     audit: Option<AuditLink>,
+    sampling: Sampling,
 }
 
 /// Why calls out cannot be set up.
@@ -117,6 +119,7 @@ pub(crate) struct Shared {
     open: RefCell<Open>,
     refused: Arc<AtomicU64>,
     audit: Option<AuditLink>,
+    sampling: Sampling,
 }
 
 /// A net core's calls out. Cheap to clone; not `Send`.
@@ -143,8 +146,19 @@ impl OutConfig {
         }
         let (tls, context_bytes_max) = (connect::tls_config()?, CONTEXT_BYTES_MAX);
         let (agents, refused, audit) = (BTreeMap::new(), Arc::default(), None);
+        let sampling = Sampling::ALL;
         let (outcomes, models) = (ModelOutcomes::new(prepared.keys().cloned()), prepared);
-        Ok(OutConfig { guard, agents, tls, models, outcomes, context_bytes_max, refused, audit })
+        Ok(OutConfig {
+            guard,
+            agents,
+            tls,
+            models,
+            outcomes,
+            context_bytes_max,
+            refused,
+            audit,
+            sampling,
+        })
     }
 
     /// The same, with what `security.outbound.agents` allows the calls of each of these agents on
@@ -169,6 +183,12 @@ impl OutConfig {
     #[must_use]
     pub fn with_audit(self, audit: Option<AuditLink>) -> OutConfig {
         OutConfig { audit, ..self }
+    }
+
+    /// The same, with traces kept as `sampling` says: calls tell the other side.
+    #[must_use]
+    pub fn with_sampling(self, sampling: Sampling) -> OutConfig {
+        OutConfig { sampling, ..self }
     }
 
     /// Calls that the guard refused so far, of all net cores with this configuration.
@@ -223,13 +243,15 @@ impl Outbound {
             open: RefCell::new(HashMap::new()),
             refused: Arc::clone(&config.refused),
             audit: config.audit.clone(),
+            sampling: config.sampling,
         })))
     }
 
     /// Begins a call; its outcome goes to [`Ports::commands`] when it is there.
     ///
     /// Panics outside of a `LocalSet`.
-    pub fn call(&self, call: Box<Call>) {
+    pub fn call(&self, mut call: Box<Call>) {
+        call.trace = call.trace.under(self.0.sampling);
         let (task, fence, step) = (call.task, call.fence, call.step);
         let shared = Rc::clone(&self.0);
         let running = tokio::task::spawn_local(async move {
@@ -302,10 +324,11 @@ async fn perform(shared: &Shared, call: &Call) -> Outcome {
         if let CallError::Refused { .. } = error {
             shared.refused.fetch_add(1, Ordering::Relaxed);
             shared.keep_refusal(call, &error);
-            let (task, agent) = (call.task, &*call.agent_name);
-            tracing::warn!(target: "net", %task, agent, step, %error, "call refused");
+            let (task, trace_id, agent) = (call.task, call.trace, &*call.agent_name);
+            tracing::warn!(target: "agent", %task, %trace_id, agent, step, %error, "call refused");
         }
-        tracing::debug!(target: "net", task = %call.task, step, %error, "call failed");
+        let (task, trace_id) = (call.task, call.trace);
+        tracing::debug!(target: "agent", %task, %trace_id, step, %error, "call failed");
         error.outcome()
     })
 }

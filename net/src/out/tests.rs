@@ -5,6 +5,8 @@ pub(crate) mod harness;
 use super::*;
 use harness::{Act, Harness, Server, answer, failed, output};
 use no_engine::command::Outcome;
+use no_engine::id::Attempt;
+use no_engine::trace::{Origin, Trace};
 use serde_json::json;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n{\"n\": 1}";
@@ -21,8 +23,8 @@ async fn an_http_agent_posts_its_input_and_returns_the_answer() {
         assert_eq!(seen.body, r#"{"in": true}"#);
         assert_eq!(seen.header("content-type"), "application/json");
         assert_eq!(seen.header("idempotency-key"), format!("{}-7", harness::task()));
-        let trace = format!("00-{:032x}-", harness::task().to_u128());
-        assert!(seen.header("traceparent").starts_with(&trace));
+        let trace = Trace::new(harness::task(), Origin::default());
+        assert_eq!(seen.header("traceparent"), trace.traceparent(Attempt(1), Step(7)));
         assert_eq!(harness.outbound.open(), 0);
     })
     .await;

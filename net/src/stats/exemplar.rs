@@ -42,15 +42,6 @@ impl Exemplars {
     }
 }
 
-/// The id of a trace that its sender keeps (W3C Trace Context, 2021: the flag `sampled`).
-#[must_use]
-pub fn sampled_trace(traceparent: &str) -> Option<u128> {
-    let (trace, _) = crate::route::trace_of(traceparent)?;
-    let flags = u8::from_str_radix(traceparent.split('-').nth(3)?.get(..2)?, 16).ok()?;
-    let trace_id = u128::from_str_radix(trace, 16).ok()?;
-    (flags & 1 == 1 && trace_id != 0).then_some(trace_id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,19 +57,5 @@ mod tests {
         assert_eq!(read[0], Some(Exemplar { trace_id: 2, took_us: 20, at: Millis(2) }));
         assert_eq!(read[LATENCY_BUCKETS - 1].map(|exemplar| exemplar.trace_id), Some(3));
         assert_eq!(read.iter().flatten().count(), 2);
-    }
-
-    #[test]
-    fn only_traces_that_are_kept_are_shown() {
-        let check =
-            |header: &str, expected| assert_eq!(sampled_trace(header), expected, "{header}");
-        let id = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some(id));
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03", Some(id));
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", None);
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-", None);
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-é", None);
-        check("00-00000000000000000000000000000000-b7ad6b7169203331-01", None);
-        check("nonsense", None);
     }
 }

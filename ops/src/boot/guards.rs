@@ -1,14 +1,16 @@
 //! What guards a node beside its tokens: the limits, the audit log with its thread, the watches
-//! over revoked tokens and the certificate.
+//! over revoked tokens and the certificate, the thread that sends spans.
 
 use crate::audit::{AuditFiles, AuditWriter};
 use crate::config::Config;
 use crate::error::Result;
+use crate::spans::{Exporter, SpanCounts, Tap};
 use crate::tls::{TlsHealth, TlsWatch};
 use no_auth::{Ledger, LedgerWatch};
 use no_net::audit::{self, AuditLink};
 use no_net::gate::Limits;
 use no_net::tls::TlsSource;
+use no_storage::Store;
 use std::sync::Arc;
 
 /// Every so many looks the limits forget who is at rest: ten seconds.
@@ -25,6 +27,9 @@ pub struct Guards {
     pub(super) tls_health: Option<TlsHealth>,
     tls_watch: Option<TlsWatch>,
     writer: Option<AuditWriter>,
+    /// What became of spans.
+    pub(super) spans: Arc<SpanCounts>,
+    exporter: Option<Exporter>,
     looks: u32,
     is_ledger_readable: bool,
 }
@@ -60,9 +65,23 @@ impl Guards {
             tls_health,
             tls_watch,
             writer,
+            spans: Arc::default(),
+            exporter: None,
             looks,
             is_ledger_readable,
         })
+    }
+
+    /// Starts what sends spans, if that is configured; what journals hand facts to.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or TLS has no roots.
+    pub(super) fn trace(&mut self, config: &Config, store: &Store) -> Result<Option<Tap>> {
+        let reader = || store.reader().map_err(super::store::refused);
+        let started = Exporter::start(config, &self.spans, reader)?;
+        let (exporter, tap) = started.unzip();
+        self.exporter = exporter;
+        Ok(tap)
     }
 
     /// Looks for tokens revoked since and for a new certificate, and tidies from time to time.
@@ -85,9 +104,10 @@ impl Guards {
         }
     }
 
-    /// Ends the thread, once the net cores are gone.
+    /// Ends the threads, once the net cores and the journals are gone.
     pub fn stop(self) {
         drop(self.audit);
         self.writer.into_iter().for_each(AuditWriter::join);
+        self.exporter.into_iter().for_each(Exporter::stop);
     }
 }

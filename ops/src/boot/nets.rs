@@ -9,6 +9,7 @@ use crate::database::DatabaseHealth;
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
 use crate::metrics::AuthTally;
+use crate::spans::SpanCounts;
 use crate::{demo, monitor};
 use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
@@ -69,6 +70,7 @@ pub(super) struct Plan {
     pub(super) tls: Option<TlsSource>,
     pub(super) needs_certificates: bool,
     pub(super) store: StoreWatch,
+    pub(super) spans: Arc<SpanCounts>,
     pub(super) is_prometheus_on: bool,
     pub(super) is_metrics_open: bool,
     pub(super) seed: u64,
@@ -110,6 +112,7 @@ impl Plan {
             stats: self.stats.clone(),
             tally: Arc::clone(&self.tally),
             store: self.store.clone(),
+            spans: Arc::clone(&self.spans),
             audit: self.audit.clone(),
             redis: self.redis.clone(),
             out: self.out.clone(),

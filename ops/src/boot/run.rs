@@ -18,6 +18,7 @@ use no_auth::{KeySet, LocalKey, Secret};
 use no_engine::doorbell::{Bell, Sleeper, doorbell};
 use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
+use no_engine::trace::Sampling;
 use no_net::browser::Browsers;
 use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
@@ -72,7 +73,8 @@ impl Node {
         let engine = &config.engine;
         let clock = SystemClock::start();
         let mut store = store::open(config)?;
-        let (keys, guards) = keys(config, &clock)?;
+        let (keys, mut guards) = keys(config, &clock)?;
+        let tap = guards.trace(config, &store)?;
         let issuer = issuer(config)?.filter(|_| keys.is_some());
         let redis = redis(config)?;
         let browsers = config.oauth.as_ref().zip(issuer.as_deref());
@@ -84,7 +86,7 @@ impl Node {
             links::make(engine.shards, engine.net_cores).map_err(out_of_files)?;
         let (net_cores, shard_cores) = placed(config);
         let last_stop = if store.was_clean() { LastStop::Clean } else { LastStop::Crash };
-        let plan = shards::Plan { config, registry: &registry, clock, last_stop, seed };
+        let plan = shards::Plan { config, registry: &registry, clock, last_stop, seed, tap };
         let shards = shards::start(&plan, &mut store, shard_ends, &shard_cores)?;
         let pulses = shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect();
         let vitals = Arc::new(Vitals::new(pulses, clock, &engine.data_dir, engine.bounds()));
@@ -121,6 +123,7 @@ impl Node {
             tls: guards.tls.clone(),
             needs_certificates: config.service.needs_certificates(),
             store: store.watch(),
+            spans: Arc::clone(&guards.spans),
             is_prometheus_on: config.monitoring.is_prometheus_on,
             is_metrics_open: config.security.is_metrics_open,
             seed,
@@ -220,8 +223,10 @@ fn outbound(config: &Config) -> Result<OutConfig> {
     }
     let env = |name: &str| std::env::var(name).ok();
     let security = &config.security;
+    let sampling = config.monitoring.otlp.as_ref().map_or(Sampling::ALL, |otlp| otlp.sampling);
     OutConfig::new(&security.outbound_allow, &models, &env)
         .and_then(|out| out.with_agents(&security.outbound_agents))
+        .map(|out| out.with_sampling(sampling))
         .map_err(|error| refused(error.to_string()))
 }
 

@@ -4,6 +4,7 @@ use super::links::{Door, ShardEnds};
 use crate::config::Config;
 use crate::cores::{self, SystemClock};
 use crate::error::{Error, Result};
+use crate::spans::{Tap, Traced};
 use no_engine::control::partitions_of;
 use no_engine::doorbell::Bell;
 use no_engine::event::Batch;
@@ -44,6 +45,7 @@ pub(super) struct Plan<'a> {
     pub(super) clock: SystemClock,
     pub(super) last_stop: LastStop,
     pub(super) seed: u64,
+    pub(super) tap: Option<Tap>,
 }
 
 /// What a shard's thread takes with it.
@@ -84,7 +86,8 @@ pub(super) fn start(
         let core = cores.get(number).copied().flatten();
         let (mut part, ends) = part(plan, shard, load, ends, core);
         part.machine.set_fences_from(Fence(store.fences_from()));
-        let journal = start_journal(shard, journal, ends, plan.clock)?;
+        let journal =
+            start_journal(shard, Traced::new(journal, plan.tap.clone()), ends, plan.clock)?;
         let loaded = loaded.clone();
         let shard = spawn(&format!("no-shard-{number}"), move || run_shard(part, &loaded))?;
         threads.push(ShardThreads { pulse, shard, journal });
@@ -159,7 +162,7 @@ fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), Stri
 
 fn start_journal(
     shard: ShardId,
-    mut journal: SqliteJournal,
+    mut journal: Traced<SqliteJournal>,
     ends: JournalEnds,
     clock: SystemClock,
 ) -> Result<JoinHandle<Ended>> {

@@ -2,6 +2,7 @@
 //! this and nothing else.
 
 mod guarding;
+mod otlp;
 mod outbound;
 mod pool;
 mod redis;
@@ -12,6 +13,7 @@ use super::fault::Fault;
 use super::oauth::{self, OAuth};
 use super::raw::{Raw, parts};
 use crate::process;
+use crate::spans::Otlp;
 use crate::vitals::Bounds;
 use no_auth::Roles;
 use no_engine::agent::definition::Agent;
@@ -145,6 +147,8 @@ pub struct Monitoring {
     pub is_prometheus_on: bool,
     /// Whether dashboards read this node.
     pub is_grafana_on: bool,
+    /// Where traces go; `None` when none are made.
+    pub otlp: Option<Otlp>,
 }
 
 /// An accepted configuration.
@@ -190,6 +194,7 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
             log_filter: text(&raw, "monitoring.logFilter"),
             is_prometheus_on: flag(&raw, "monitoring.prometheus.enabled"),
             is_grafana_on: flag(&raw, "monitoring.grafana.enabled"),
+            otlp: otlp::otlp(&mut raw),
         },
         models: models(&mut raw),
         agents: agents(&mut raw),

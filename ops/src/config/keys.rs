@@ -5,6 +5,7 @@
 //! A `*` in a path stands for a name that the operator chooses. The keys are in `table` and `work`,
 //! what they are made of is here.
 
+mod otlp;
 mod table;
 mod work;
 

@@ -50,6 +50,7 @@ pub struct Snapshot {
     pub(super) process: ProcessInfo,
     pub(super) store: Vec<StoreReading>,
     pub(super) life: Life,
+    pub(super) spans: [(&'static str, u64); 3],
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
     tools: BTreeMap<Arc<str>, CallStats>,
@@ -66,6 +67,12 @@ impl Snapshot {
     #[must_use]
     pub fn with_life(self, life: Life) -> Snapshot {
         Snapshot { life, ..self }
+    }
+
+    /// Adds what became of spans, by outcome.
+    #[must_use]
+    pub fn with_spans(self, spans: [(&'static str, u64); 3]) -> Snapshot {
+        Snapshot { spans, ..self }
     }
 
     /// Merges what all shards say about agents, models and tools; `named` agents are shown even

@@ -1,6 +1,6 @@
 //! The families about whether the node lives and takes work: what alerts rest on beside rates.
 
-use super::{Family, gauge, inputs::Snapshot};
+use super::{Family, counter, gauge, inputs::Snapshot};
 use no_engine::time::Millis;
 
 /// A node's signs of life at the moment of a scrape.
@@ -62,6 +62,17 @@ pub(super) const CERTIFICATE: Family = gauge(
     &[],
     "When the certificate that is served ends, since 1970; absent without TLS.",
     |now, out| now.life.certificate_ends_at_s.iter().for_each(|at| out.value(&[], *at as f64)),
+);
+
+pub(super) const SPANS: Family = counter(
+    "no_spans_total",
+    &["outcome"],
+    "Spans of traces: exported, dropped as the queue was full, failed to be sent.",
+    |now, out| {
+        for (outcome, count) in now.spans {
+            out.count(&[outcome], count);
+        }
+    },
 );
 
 /// A clock that was set back makes nothing older.

@@ -80,6 +80,7 @@ fn snapshot() -> Snapshot {
         checks: vec![("disk", false), ("tls", true)],
         certificate_ends_at_s: Some(1_800_000_000),
     })
+    .with_spans(crate::spans::SpanCounts::default().read())
 }
 
 /// The lines of one family.
@@ -298,6 +299,7 @@ fn scraped(tasks: u64) -> String {
             max_attempts: None,
             budget: Budget::default(),
             key: None,
+            caller: None,
         };
         let (tasks, when) = (vec![new], AnswerWhen::Durable);
         machine.decide(now, Command::Submit { reply, tasks, when });

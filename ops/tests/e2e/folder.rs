@@ -93,7 +93,8 @@ impl Home {
 /// The binary under test, without the environment's settings.
 pub(crate) fn no() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_no"));
-    let is_ours = |name: &str| name.starts_with("NO_") || name == "NODE_ENV";
+    let is_ours =
+        |name: &str| name.starts_with("NO_") || name.starts_with("OTEL_") || name == "NODE_ENV";
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_ours) {
             command.env_remove(name);

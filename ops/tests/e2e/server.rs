@@ -20,6 +20,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// The `Idempotency-Key`; empty when it has none.
     pub(crate) key: String,
+    /// The `traceparent`; empty when it has none.
+    pub(crate) trace: String,
     /// The body as JSON, or as its text; null when there is none.
     pub(crate) body: Value,
     /// Whether the other side closed before it was answered.
@@ -31,6 +33,8 @@ pub(crate) struct Seen {
 pub(crate) enum Act {
     /// Answers with this status and JSON.
     Answer(u16, Value),
+    /// Answers with 429 and asks to wait this long, in s.
+    Later(u64),
     /// Answers with 200 and this JSON once [`Server::release`] is called.
     Hold(Value),
 }
@@ -164,6 +168,12 @@ fn converse(socket: &TcpStream, shared: &Arc<Shared>) {
                     return;
                 }
             }
+            Act::Later(pause_s) => {
+                let then = format!("keep-alive\r\nretry-after: {pause_s}");
+                if answer(socket, 429, &json!({}), &then).is_err() {
+                    return;
+                }
+            }
             Act::Hold(body) => {
                 hold(socket, shared, place, reader);
                 let _ = answer(socket, 200, &body, "close");
@@ -212,7 +222,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
     }
     let mut words = line.split_whitespace().map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
-    let (mut key, mut len) = (String::new(), 0);
+    let (mut key, mut trace, mut len) = (String::new(), String::new(), 0);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -221,6 +231,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         match name.to_ascii_lowercase().as_str() {
             "idempotency-key" => key = value.trim().to_owned(),
+            "traceparent" => trace = value.trim().to_owned(),
             "content-length" => len = value.trim().parse().ok()?,
             _ => {}
         }
@@ -230,5 +241,5 @@ fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
     let text = String::from_utf8_lossy(&body);
     let text = || if text.is_empty() { Value::Null } else { json!(text) };
     let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
-    Some(Seen { method, path, key, body, is_closed: false })
+    Some(Seen { method, path, key, trace, body, is_closed: false })
 }

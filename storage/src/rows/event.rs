@@ -129,6 +129,7 @@ fn event_of(text: &str, task: &Task) -> Option<Event> {
         max_attempts: asked.max_attempts,
         budget: asked.budget,
         key: task.key(),
+        caller: task.origin().caller.map(Box::new),
     };
     Some(Event::Submitted { new: Box::new(new), timeout_ms, max_attempts, budget, ready_seq })
 }

@@ -9,6 +9,7 @@ use no_engine::id::{Attempt, Fence, TaskId};
 use no_engine::payload::{Hash, Payload};
 use no_engine::task::{Key, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
+use no_engine::trace::Origin;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -67,6 +68,9 @@ const REST: [&str; 30] = [
     "cost_micro_usd",
     "steps",
 ];
+
+/// What follows in `rest` of the few tasks that have it: a caller, as `traceparent`, and redrives.
+const RARE: usize = 2;
 
 /// Columns of their own, without `rest`.
 const OWN: usize = TASK_COLUMNS.len() - 1;
@@ -146,6 +150,12 @@ fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
     ];
     let mut packed = Vec::with_capacity(128);
     cells.iter().for_each(|cell| pack(&mut packed, cell));
+    let origin = task.origin();
+    if origin != Origin::default() {
+        let caller = origin.caller.map(|caller| caller.to_string());
+        pack(&mut packed, &Cell::text_or_null(caller.as_deref()));
+        pack(&mut packed, &Cell::small(origin.redrives));
+    }
     Ok(packed)
 }
 
@@ -166,8 +176,26 @@ pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malform
     let malformed = Malformed { table: TABLE, column: "rest" };
     let Cell::Bytes(Cow::Borrowed(packed)) = row.cell(OWN) else { return Err(malformed) };
     let mut whole = Whole { own: row, rest: [const { Cell::Null }; REST.len()] };
-    Unpack::new(packed).read(&mut whole.rest).ok_or(malformed)?;
-    v1_task_of(&whole, names)
+    let mut unpack = Unpack::new(packed);
+    unpack.read_some(&mut whole.rest).ok_or(malformed)?;
+    let mut task = v1_task_of(&whole, names)?;
+    if !unpack.is_empty() {
+        let origin = origin_of(unpack).ok_or(malformed)?;
+        task.set_origin(origin);
+    }
+    Ok(task)
+}
+
+/// The [`RARE`] cells.
+fn origin_of(mut unpack: Unpack<'_>) -> Option<Origin> {
+    let [caller, redrives] = unpack.cells::<RARE>()?;
+    let caller = match caller {
+        Cell::Null => None,
+        Cell::Text(text) => Some(std::str::from_utf8(&text).ok()?.parse().ok()?),
+        _ => return None,
+    };
+    let Cell::Int(redrives) = redrives else { return None };
+    Some(Origin { caller, redrives: u32::try_from(redrives).ok()? })
 }
 
 /// The task of a row with [`V1_TASK_COLUMNS`].
@@ -220,6 +248,7 @@ pub(crate) fn v1_task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malf
         budget: cells.json_or_null()?.unwrap_or_default(),
         usage: usage_of(cells)?,
         steps: cells.small()?,
+        origin: Origin::default(),
     }))
 }
 

@@ -76,6 +76,7 @@ proptest! {
                         fairness_key: task.fairness_key().cloned(),
                         tags: (!task.tags().is_empty()).then(|| Arc::from(task.tags())),
                         key: task.key(),
+                        caller: task.origin().caller.map(Box::new),
                         ..*new
                     });
                     Event::Submitted { new, timeout_ms, max_attempts, budget, ready_seq }

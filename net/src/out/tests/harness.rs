@@ -11,6 +11,7 @@ use no_engine::id::{Attempt, Fence, PartitionId, Step, TaskId};
 use no_engine::payload::Payload;
 use no_engine::port::Wake;
 use no_engine::task::TaskError;
+use no_engine::trace::{Origin, Trace};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -304,6 +305,7 @@ fn call(agent: Agent, work: Work) -> Box<Call> {
         fence: Fence(4),
         step: Step(7),
         attempt: Attempt(1),
+        trace: Trace::new(task(), Origin::default()),
         tenant: Arc::from("default"),
         agent_name: Arc::from("a"),
         agent: Arc::new(agent),

@@ -43,6 +43,7 @@ fn plan(data_dir: &std::path::Path, is_metrics_open: bool) -> Plan {
         tls: None,
         needs_certificates: false,
         store: store.watch(),
+        spans: Arc::default(),
         is_prometheus_on: true,
         is_metrics_open,
         seed: 1,

@@ -1,7 +1,7 @@
 //! The keys of the node itself, by section: from `service` to `monitoring`.
 
 use super::Kind::{Duration, Flag, OneOf, Secret, Text, Texts, Whole};
-use super::{DAY_MS, Key, refused, waits, works};
+use super::{DAY_MS, Key, otlp, refused, waits, works};
 
 /// Of a limit: a second, or at once.
 const RATE: super::Kind = Whole(1, 1_000_000);
@@ -388,5 +388,8 @@ pub(super) const KEYS: &[Key] = &[
         &["NO_GRAFANA_ENABLED"],
         "dashboards read this node; needs monitoring.prometheus.enabled",
     ),
-    refused("monitoring.otlp.endpoint", Text, "", &[], "OTLP collector for traces"),
+    otlp::ENDPOINT,
+    otlp::HEADERS,
+    otlp::SERVICE_NAME,
+    otlp::SAMPLE_RATIO,
 ];

@@ -358,6 +358,7 @@ proptest! {
                 (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
                 task.change(|task| {
                     (task.fairness_key, task.tags, task.key) = (None, None, None);
+                    task.origin.caller = None;
                     (task.input, task.output) = (task.input.stored(), None);
                 });
                 batches.push_back(samples::batch(0, vec![record.clone()], &[(&task, false)]));
