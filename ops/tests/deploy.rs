@@ -116,7 +116,7 @@ fn the_runbook_names_metrics_and_commands_that_there_are() {
     let mut commands = 0;
     for code in book.split('`').filter(|code| code.starts_with("no ")).chain(book.lines()) {
         let Some(words) = code.strip_prefix("no ") else { continue };
-        let words = words.split(['|', '#', '&']).next().unwrap_or_default();
+        let words = words.split(['|', '#', '&', '>']).next().unwrap_or_default();
         let output = no().args(words.split_whitespace()).arg("--help").output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "`no {words}`:\n{said}");
