@@ -5,6 +5,7 @@
 //! that talk to a running nO do so over HTTP through `client`. `config` reads and checks, `boot`
 //! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
 //! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log.
+//! `console` is the operator's page and `live` the figures that it shows.
 
 pub mod admin;
 pub mod audit;
@@ -12,12 +13,14 @@ pub mod boot;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod cores;
 pub mod demo;
 pub mod drain;
 pub mod error;
 pub mod exposition;
 pub mod health;
+pub mod live;
 pub mod metrics;
 pub mod monitor;
 pub mod process;
