@@ -2,9 +2,11 @@
 //! `ops:read`, and as the status shows the node and no task of anybody.
 //!
 //! One loop a net core asks the shards and writes one frame for all who watch, so ten consoles cost
-//! what one does; it ends with the last of them. Each frame is whole: a watcher that is slow misses
-//! some, and one that takes none for long is let go. Streams end when the node drains, and after
-//! five minutes, so that who may no longer watch finds out; who may comes back.
+//! what one does; it ends half a minute after the last of them. Each frame is whole: a watcher that
+//! is slow misses some, and one that takes none for long is let go. Who comes later first gets the
+//! rates and latencies of the last two minutes, as far as somebody watched. Streams end when the
+//! node drains, and after five minutes, so that who may no longer watch finds out; who may comes
+//! back.
 
 mod figures;
 
@@ -21,7 +23,9 @@ use no_net::core::{Core, Phase, until};
 use no_net::extract::Request;
 use no_net::problem::{Code, Problem};
 use no_net::route::{Access, Outcome, Response, Router, handler};
+use serde_json::Value;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +40,10 @@ pub const WATCHERS_MAX: usize = 32;
 const FRAMES_LEN: usize = 4;
 /// Frames in a row that a watcher may miss before it is let go.
 const MISSED_MAX: u32 = 30;
+/// Frames that are remembered for who comes later.
+const HISTORY_LEN: usize = 120;
+/// The loop goes on for so many frames without a watcher: who loads the page anew keeps its charts.
+const ALONE_MAX: u32 = 30;
 /// A stream ends after this long.
 const STREAM_MAX: Duration = Duration::from_secs(300);
 
@@ -54,6 +62,8 @@ struct Hub {
     is_running: Cell<bool>,
     /// The last frame, for who has just come.
     last: RefCell<Option<Bytes>>,
+    /// What charts show of the frames before, as JSON.
+    history: RefCell<VecDeque<String>>,
 }
 
 /// Adds `/admin/live`.
@@ -65,6 +75,7 @@ pub fn mount(router: &mut Router, monitor: Monitor, vitals: &Arc<Vitals>, starte
         watchers: RefCell::default(),
         is_running: Cell::new(false),
         last: RefCell::default(),
+        history: RefCell::default(),
     });
     let watch = handler(move |request: Request| {
         let watched = request.no_query().and_then(|()| hub.watch(&request.core));
@@ -87,9 +98,8 @@ impl Hub {
         let (sender, frames) = mpsc::channel(FRAMES_LEN);
         // Cannot fail: it is new. First a comment, so that headers leave before the first figures.
         let _ = sender.try_send(Bytes::from_static(b": nO\n\n"));
-        if let Some(last) = &*self.last.borrow() {
-            let _ = sender.try_send(last.clone());
-        }
+        let _ = self.history().map(|frame| sender.try_send(frame));
+        let _ = self.last.borrow().as_ref().map(|frame| sender.try_send(frame.clone()));
         watchers.push(Watcher { sender, missed: 0, until: Instant::now() + STREAM_MAX });
         drop(watchers);
         if !self.is_running.replace(true) {
@@ -110,12 +120,15 @@ impl Hub {
     async fn run(self: Rc<Hub>, core: Rc<Core>) {
         let mut figures = Figures::default();
         let mut next = Instant::now();
-        while !self.is_over(&core) && !self.watchers.borrow().is_empty() {
+        let mut alone = 0;
+        while !self.is_over(&core) && alone < ALONE_MAX {
             let now = self.monitor.snapshot(&core).await;
             let shown = figures.shown(&now, &self.vitals, self.started_at);
             let frame = Bytes::from(format!("event: figures\ndata: {shown}\n\n"));
             *self.last.borrow_mut() = Some(frame.clone());
             self.send(&frame);
+            self.remember(&shown);
+            alone = if self.watchers.borrow().is_empty() { alone + 1 } else { 0 };
             next = (next + PERIOD).max(Instant::now());
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
@@ -124,7 +137,24 @@ impl Hub {
         }
         self.is_running.set(false);
         self.watchers.borrow_mut().clear();
+        self.history.borrow_mut().clear();
         *self.last.borrow_mut() = None;
+    }
+
+    fn remember(&self, shown: &Value) {
+        if shown["per_s"].is_null() {
+            return;
+        }
+        let mut history = self.history.borrow_mut();
+        history.truncate(HISTORY_LEN - 1);
+        history.push_front(figures::charted(shown).to_string());
+    }
+
+    /// The frames before, the oldest first, in one event.
+    fn history(&self) -> Option<Bytes> {
+        let history = self.history.borrow();
+        let all: Vec<&str> = history.iter().rev().map(String::as_str).collect();
+        (!all.is_empty()).then(|| format!("event: history\ndata: [{}]\n\n", all.join(",")).into())
     }
 
     /// Gives each watcher the frame, and lets go who is gone, too slow, or has watched for long.

@@ -94,8 +94,12 @@ fn live_figures_are_for_those_who_may_read_them_and_one_frame_serves_all() {
     let queued = |shard: &Value| shard["queued"].as_u64().expect("a count");
     assert_eq!(now["shards"].as_array().expect("shards").iter().map(queued).sum::<u64>(), 1);
 
-    // The same bytes for who comes later.
+    // The same bytes for who comes later, after what the charts show.
     let mut second = live(&node);
+    let history = second.next().expect("what was before");
+    assert_eq!(history.event, "history");
+    let before = history.json();
+    assert!(before[0]["per_s"]["succeeded"].is_number(), "{before}");
     let theirs: Vec<_> = (0..4).map(|_| second.next().expect("a frame").data).collect();
     let ours: Vec<_> = (0..5).map(|_| first.next().expect("a frame").data).collect();
     let both = theirs.iter().filter(|frame| ours.contains(frame)).count();
@@ -199,6 +203,7 @@ fn home(server: &Server) -> Home {
             "traveller": {"kind": "model", "model": "small", "tools": [tool]},
             "invoice": {"kind": "http", "url": server.url("/invoice"), "retry": retry,
                         "max_attempts": 1},
+            "archive": {"kind": "http", "url": server.url("/slow")},
             BAD: {"kind": "worker"}
         }
     }))
@@ -227,6 +232,7 @@ fn the_page_shows_what_goes_on_and_is_worked_by_keyboard_alone() {
     let invoices = AtomicUsize::new(0);
     let server = Server::start(move |seen, _| match &*seen.path {
         "/book" => Act::Answer(504, json!({"gave": "up"})),
+        "/slow" => Act::Hold(json!(null)),
         _ if invoices.fetch_add(1, Ordering::Relaxed) == 0 => Act::Answer(400, json!({"no": 1})),
         _ => Act::Answer(200, json!({"ok": true})),
     });
@@ -238,6 +244,7 @@ fn the_page_shows_what_goes_on_and_is_worked_by_keyboard_alone() {
     let unknown = node.submit(&json!({"agent": "traveller", "input": "Book me a seat."}));
     node.after_event(&unknown, "waited");
     node.submit(&json!({"agent": "sleep", "input": {"ms": 600_000}}));
+    let slow = node.submit(&json!({"agent": "archive", "input": "all of May"}));
     let load = Load::start(&node);
 
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/console");
@@ -253,13 +260,16 @@ fn the_page_shows_what_goes_on_and_is_worked_by_keyboard_alone() {
                       "tasks": {"dead": dead, "hostile": hostile, "unknown": unknown}});
     let mut input = child.stdin.take().expect("piped");
     writeln!(input, "{told}").expect("it reads");
+    drop(input);
     let lines = Lines::read(child.stdout.take().expect("piped"));
     let faults = Lines::read(child.stderr.take().expect("piped"));
     let _driver = Driver(child);
-    let is_done = lines.wait(Instant::now() + 4 * PATIENCE, |line| (line == "done").then_some(()));
-    assert!(is_done.is_some(), "{}{}", lines.text(), faults.text());
+    let has_ended = lines.ended(Instant::now() + 4 * PATIENCE);
+    let told = format!("{}{}", lines.text(), faults.text());
+    assert!(has_ended && lines.text().lines().any(|line| line == "done"), "{told}");
     drop(load);
 
+    node.order(&format!("/v1/tasks/{slow}/cancel")).expect(200);
     let redriven = node.succeeded(&dead);
     assert_eq!(redriven["attempt"], 2, "{redriven}");
     assert_eq!(node.succeeded(&unknown)["output"], "Seat 12A is yours.");

@@ -135,8 +135,12 @@ impl Agents {
 
     /// The figures of all agents.
     pub(super) fn stats(&self) -> BTreeMap<Arc<str>, AgentStats> {
-        let stats =
-            |(name, at): (&Arc<str>, &usize)| (name.clone(), self.entries[*at].stats.clone());
+        let stats = |(name, at): (&Arc<str>, &usize)| {
+            let entry = &self.entries[*at];
+            let takes_slot = entry.agent.as_ref().is_some_and(|agent| agent.takes_slot());
+            let active = if takes_slot { u64::from(entry.running) } else { 0 };
+            (name.clone(), AgentStats { active, ..entry.stats.clone() })
+        };
         self.by_name.iter().map(stats).collect()
     }
 

@@ -145,7 +145,11 @@ async function live(signal) {
   let wait = 1000;
   while (!signal.aborted) {
     try {
-      for await (const { data } of api.events('/admin/live', { signal })) {
+      for await (const { name, data } of api.events('/admin/live', { signal })) {
+        if (name === 'history') {
+          node.add(data);
+          continue;
+        }
         link('live', 'good');
         wait = 1000;
         node.show(data);

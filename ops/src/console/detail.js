@@ -328,7 +328,7 @@ function timeline(task, steps) {
     bar.style.width = `${Math.max(0.8, (100 * (endOf(step) - start)) / (to - from))}%`;
     bar.dataset.kind = step.kind;
     bar.dataset.state = step.state;
-    say(took, step.ended_at ? duration((endOf(step) - start) * 1e3) : step.state.replace('_', ' '));
+    say(took, step.ended_at ? duration((endOf(step) - start) * 1e3) : step.state.replace('outcome_', ''));
     took.dataset.tone = step.state === 'succeeded' ? '' : toneOf(step.state);
     unfold(inside, step);
   });

@@ -72,17 +72,22 @@ export function show(now) {
   byId('stage').dataset.tone = toneOf(now.stage);
   say(byId('about'), `v${now.version} · up ${duration(now.uptime_s * 1e6)} · ${count(now.since_start.succeeded)} succeeded`);
   figures(now);
-  if (now.per_s) {
-    points.push(pointOf(now));
-    const oldest = points.at(-1).t - WINDOW_S * 1e3;
-    while (points[0].t < oldest) points.shift();
-    redraw();
-    if (charts.heat.hovered === null) legends(null);
-  }
+  if (now.per_s) add([now]);
   shards(now.shards);
   pool(now);
   calls([...now.models.map((one) => ({ ...one, kind: 'model' })), ...now.tools.map((one) => ({ ...one, kind: 'tool' }))]);
   resources(now.resources);
+}
+
+// Takes what the node says of the seconds before, or of this one.
+export function add(frames) {
+  for (const frame of frames) {
+    const point = pointOf(frame);
+    if (points.length === 0 || points.at(-1).t < point.t) points.push(point);
+  }
+  while (points.length && points[0].t < points.at(-1).t - WINDOW_S * 1e3) points.shift();
+  redraw();
+  if (charts.heat.hovered === null) legends(null);
 }
 
 function pointOf(now) {
@@ -154,7 +159,7 @@ function pool(now) {
   const slots = now.shards.reduce((sum, one) => sum + one.slots, 0);
   const active = now.shards.reduce((sum, one) => sum + one.slots_active, 0);
   say(byId('pool-note'), `${count(active)} of ${count(slots)} slots`);
-  const weight = (one) => one.active * 1e6 + one.queued * 1e3 + one.waiting * 1e3 + one.ended;
+  const weight = (one) => one.running * 1e6 + one.queued * 1e3 + one.waiting * 1e3 + one.ended;
   const used = now.agents.filter((one) => 0 < weight(one)).sort((a, b) => weight(b) - weight(a) || (a.name < b.name ? -1 : 1));
   const tones = new Map([...used].sort((a, b) => (a.name < b.name ? -1 : 1)).map((one, place) => [one.name, TONES[Math.min(place, TONES.length - 1)]]));
   keyed(byId('pool'), used.filter((one) => one.active), (one) => one.name, () => make('i'), (part, one) => {
@@ -174,7 +179,7 @@ function pool(now) {
       const [name, running, queued, waiting, ended] = row.children;
       name.firstElementChild.dataset.tone = tones.get(one.name);
       say(name.lastElementChild, one.name);
-      say(running, count(one.active));
+      say(running, count(one.running));
       say(queued, count(one.queued));
       say(waiting, count(one.waiting));
       say(ended, rate(one.ended_per_s));

@@ -91,6 +91,7 @@ function mark() {
     tab.tabIndex = name === current ? 0 : -1;
   }
   byId('list').setAttribute('aria-labelledby', `tab-${current}`);
+  byId('list').dataset.tab = current;
   byId('redrive-place').hidden = current !== 'failed';
 }
 
@@ -198,7 +199,7 @@ function act(label, says, run) {
 }
 
 function why(task) {
-  if (task.waiting) return [task.waiting.reason, task.waiting.name].filter(Boolean).join(': ');
+  if (task.waiting) return [task.waiting.reason.replace('_', ' '), task.waiting.name].filter(Boolean).join(': ');
   if (task.state === 'failed' && task.error) return `${task.error.code}: ${task.error.message}`;
   return '';
 }

@@ -85,6 +85,12 @@ impl Figures {
     }
 }
 
+/// What a frame says to the charts.
+pub(super) fn charted(frame: &Value) -> Value {
+    let task = &frame["latency"]["task"];
+    json!({"at": frame["at"], "per_s": frame["per_s"], "latency": {"task": task}})
+}
+
 fn sums(now: &Snapshot) -> Sums {
     let mut sums = Sums {
         at: Instant::now(),
@@ -221,6 +227,7 @@ fn agents(now: &Snapshot, sums: &Sums, before: Option<&Sums>) -> Vec<Value> {
         json!({
             "name": name,
             "active": agent.active,
+            "running": agent.live_in(State::Running),
             "queued": agent.live_in(State::Queued),
             "waiting": agent.live_in(State::Waiting),
             "failed": agent.live_in(State::Failed),

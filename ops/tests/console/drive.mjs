@@ -91,6 +91,7 @@ try {
   await seen('latency', () => /\d (µs|ms|s)/.test(document.getElementById('f-p99').textContent));
   await seen('shards', () => document.querySelectorAll('#shards tr').length === 2);
   await seen('agents', () => [...document.querySelectorAll('#agents tr')].some((row) => row.dataset.key === 'sleep'));
+  await seen('the slot in use', () => document.querySelector('#pool [data-key=archive]').getBoundingClientRect().width > 0);
   await seen('health', () => document.querySelectorAll('#checks li').length >= 5);
   await seen('a drawn chart', () => ['c-throughput', 'c-latency', 'c-heat'].every((id) => {
     const canvas = document.getElementById(id);
