@@ -5,7 +5,8 @@
 //! that talk to a running nO do so over HTTP through `client`. `config` reads and checks, `boot`
 //! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
 //! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log,
-//! `backup` writes and reads backups, `bench` measures the machine.
+//! `backup` writes and reads backups, `bench` measures the machine,
+//! `console` is the operator's page and `live` the figures that it shows.
 
 pub mod admin;
 pub mod agents;
@@ -16,6 +17,7 @@ pub mod boot;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod cores;
 pub mod database;
 pub mod demo;
@@ -23,6 +25,7 @@ pub mod drain;
 pub mod error;
 pub mod exposition;
 pub mod health;
+pub mod live;
 pub mod metrics;
 pub mod monitor;
 pub mod pool;

@@ -47,8 +47,8 @@ pub struct Shown {
     pub is_open: bool,
 }
 
-/// What one net core keeps between scrapes.
-struct Monitor {
+/// What one net core keeps between scrapes, or between the frames of the live figures.
+pub struct Monitor {
     shown: Shown,
     process: RefCell<ProcessReader>,
     /// The last figures of each shard: a shard too busy to answer in time is shown as it was.
@@ -58,8 +58,7 @@ struct Monitor {
 /// Adds `/metrics`.
 pub fn mount(router: &mut Router, shown: Shown) {
     let access = if shown.is_open { Access::Open } else { Access::Needs(Permission::OpsRead) };
-    let process = RefCell::new(ProcessReader::new(shown.health.vitals().data_dir()));
-    let monitor = Rc::new(Monitor { shown, process, last: RefCell::default() });
+    let monitor = Rc::new(Monitor::new(shown));
     let scrape = handler(move |request: no_net::extract::Request| {
         let monitor = Rc::clone(&monitor);
         async move {
@@ -72,24 +71,33 @@ pub fn mount(router: &mut Router, shown: Shown) {
 }
 
 impl Monitor {
-    async fn scrape(&self, core: &Core, format: Format) -> Outcome {
+    /// Without any figures yet.
+    #[must_use]
+    pub fn new(shown: Shown) -> Monitor {
+        let process = RefCell::new(ProcessReader::new(shown.health.vitals().data_dir()));
+        Monitor { shown, process, last: RefCell::default() }
+    }
+
+    /// All figures now: asks the shards, and waits for them a second at most.
+    pub async fn snapshot(&self, core: &Core) -> Snapshot {
         let fresh = core.shard_stats().await;
-        let snapshot = {
-            let mut last = self.last.borrow_mut();
-            for stats in fresh.into_iter().flatten() {
-                last.insert(stats.shard.0, *stats);
-            }
-            let shards = last.values().cloned().collect();
-            let named = core.agents.all().into_iter().map(|(name, _)| name);
-            let process = self.process.borrow_mut().read();
-            let (http, cost) = (http(&self.shown.stats), self.cost());
-            let store = self.shown.store.read().collect();
-            let now = Snapshot::new(shards, named, http, self.auth(), cost, process);
-            now.with_store(store)
-                .with_life(self.shown.health.life())
-                .with_spans(self.shown.spans.read())
-        };
-        let text = crate::exposition::render(&snapshot, format);
+        let mut last = self.last.borrow_mut();
+        for stats in fresh.into_iter().flatten() {
+            last.insert(stats.shard.0, *stats);
+        }
+        let shards = last.values().cloned().collect();
+        let named = core.agents.all().into_iter().map(|(name, _)| name);
+        let process = self.process.borrow_mut().read();
+        let (http, cost) = (http(&self.shown.stats), self.cost());
+        let store = self.shown.store.read().collect();
+        Snapshot::new(shards, named, http, self.auth(), cost, process)
+            .with_store(store)
+            .with_life(self.shown.health.life())
+            .with_spans(self.shown.spans.read())
+    }
+
+    async fn scrape(&self, core: &Core, format: Format) -> Outcome {
+        let text = crate::exposition::render(&self.snapshot(core).await, format);
         let mut response = Response::new(OutBody::full(text.into_bytes()));
         let kind = HeaderValue::from_static(format.content_type());
         response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -148,8 +148,11 @@ impl Agents {
     pub(super) fn stats(&self, now: Mono) -> BTreeMap<Arc<str>, AgentStats> {
         let stats = |(name, at): (&Arc<str>, &usize)| {
             let entry = &self.entries[*at];
+            let takes_slot = entry.agent.as_ref().is_some_and(|agent| agent.takes_slot());
+            let active = if takes_slot { u64::from(entry.running) } else { 0 };
             let (recent, is_held_back) = (entry.window.sum(now), entry.breaker.is_open());
-            (name.clone(), AgentStats { recent, is_held_back, ..entry.stats.clone() })
+            let stats = entry.stats.clone();
+            (name.clone(), AgentStats { active, recent, is_held_back, ..stats })
         };
         self.by_name.iter().map(stats).collect()
     }

@@ -9,8 +9,9 @@ use crate::database::DatabaseHealth;
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
 use crate::metrics::AuthTally;
+use crate::monitor::Monitor;
 use crate::spans::SpanCounts;
-use crate::{demo, monitor};
+use crate::{console, demo, live, monitor};
 use no_auth::{KeySet, Roles, Verifier};
 use no_engine::command::Command;
 use no_engine::doorbell::Bell;
@@ -246,6 +247,9 @@ fn mount(plan: &Plan, router: &mut Router) {
     }
     health::mount(router, &plan.health);
     admin::mount(router, &plan.health, plan.about.clone());
+    let figures = Monitor::new(plan.shown());
+    live::mount(router, figures, plan.health.vitals(), plan.about.started_at);
+    console::mount(router);
     if plan.is_prometheus_on {
         monitor::mount(router, plan.shown());
     }

@@ -43,11 +43,11 @@ pub struct HttpStats {
 /// Everything that one scrape shows.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    pub(super) shards: Vec<ShardStats>,
-    pub(super) http: HttpStats,
+    pub(crate) shards: Vec<ShardStats>,
+    pub(crate) http: HttpStats,
     pub(super) auth: AuthCounts,
-    pub(super) cost: CostCounts,
-    pub(super) process: ProcessInfo,
+    pub(crate) cost: CostCounts,
+    pub(crate) process: ProcessInfo,
     pub(super) store: Vec<StoreReading>,
     pub(super) life: Life,
     pub(super) spans: [(&'static str, u64); 3],
@@ -105,15 +105,15 @@ impl Snapshot {
         now
     }
 
-    pub(super) fn agents(&self) -> &BTreeMap<Arc<str>, AgentStats> {
+    pub(crate) fn agents(&self) -> &BTreeMap<Arc<str>, AgentStats> {
         &self.agents
     }
 
-    pub(super) fn models(&self) -> &BTreeMap<Arc<str>, CallStats> {
+    pub(crate) fn models(&self) -> &BTreeMap<Arc<str>, CallStats> {
         &self.models
     }
 
-    pub(super) fn tools(&self) -> &BTreeMap<Arc<str>, CallStats> {
+    pub(crate) fn tools(&self) -> &BTreeMap<Arc<str>, CallStats> {
         &self.tools
     }
 }
