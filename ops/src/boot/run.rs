@@ -96,11 +96,7 @@ impl Node {
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
         let url = url(&guards, &listeners)?;
-        let others = health::Others {
-            agents: Some(Arc::clone(&registry)),
-            models: out.outcomes().clone(),
-            ..others(&guards, &issuer, &redis)
-        };
+        let others = others(&guards, &issuer, &redis, &registry, &out);
         let plan = nets::Plan {
             registry,
             out,
@@ -254,8 +250,12 @@ fn others(
     guards: &Guards,
     issuer: &Option<Arc<Issuer>>,
     redis: &Option<Arc<Redis>>,
+    agents: &Arc<Registry>,
+    out: &OutConfig,
 ) -> health::Others {
     health::Others {
+        agents: Some(Arc::clone(agents)),
+        models: out.outcomes().clone(),
         issuer: issuer.clone(),
         redis: redis.clone(),
         audit: guards.audit.clone(),

@@ -71,6 +71,8 @@ struct Run<'a> {
     /// Differs from run to run.
     mark: String,
     input: Value,
+    /// What is submitted, the same each time: the key is good for one body.
+    body: Value,
     /// `no_tasks_total` of ended ones before; `None` when metrics are closed.
     ended_before: Option<f64>,
     task: Option<String>,
@@ -87,11 +89,13 @@ impl Smoke {
                 .map_err(|error| Error::Usage(format!("--input is not JSON: {error}")))?,
         };
         let client = self.client.client()?;
+        let body = self.body(&input);
         let mut run = Run {
             client,
             smoke: &self,
             mark,
             input,
+            body,
             ended_before: None,
             task: None,
             last: Value::Null,
@@ -108,6 +112,17 @@ impl Smoke {
             }))?;
         }
         failed.map_or(Ok(()), |step| Err(Error::Smoke { step }))
+    }
+
+    fn body(&self, input: &Value) -> Value {
+        let deadline =
+            jiff::Timestamp::now() + jiff::SignedDuration::from_secs(self.timeout.cast_signed());
+        json!({
+            "agent": self.agent,
+            "input": input,
+            "tags": ["smoke"],
+            "deadline": format!("{deadline:.0}"),
+        })
     }
 }
 
@@ -191,16 +206,8 @@ impl Run<'_> {
     }
 
     fn sent(&self) -> std::result::Result<Value, (String, &'static str)> {
-        let deadline = jiff::Timestamp::now()
-            + jiff::SignedDuration::from_secs(self.smoke.timeout.cast_signed());
-        let body = json!({
-            "agent": self.smoke.agent,
-            "input": self.input,
-            "tags": ["smoke"],
-            "deadline": format!("{deadline:.0}"),
-        });
         let headers = [("Idempotency-Key", self.mark.as_str())];
-        let call = Call { body: Some(&body), headers: &headers, ..Call::post("/v1/tasks") };
+        let call = Call { body: Some(&self.body), headers: &headers, ..Call::post("/v1/tasks") };
         self.client.call(&call).map_err(|error| of(&error))
     }
 
