@@ -52,7 +52,8 @@ pub(crate) fn check(data: &[u8]) {
     }
     match (method, &*path) {
         ("POST", "/v1/tasks") => submitted(&answer.text, body),
-        ("POST", "/v1/tasks/batch") => rows(&value),
+        // An answer with a number that is none here was only looked at as a whole.
+        ("POST", "/v1/tasks/batch") if !value.is_null() => rows(&value),
         ("PUT", _) => defined(&node, &value),
         _ => {}
     }
