@@ -5,7 +5,9 @@
 use super::quantile;
 use crate::client::{Call, Client};
 use crate::error::{Error, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::Serialize;
 use std::fs;
 use std::io::{BufRead, BufReader, Read as _};
@@ -19,7 +21,7 @@ use tokio::net::TcpStream;
 pub(super) const CLIENTS: usize = 128;
 const BODY: &str = r#"{"agent":"echo","input":1}"#;
 /// How long the node may take to end.
-const END: Duration = Duration::from_secs(20);
+const END: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
 /// What the node did, and what a task cost each of its sides.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -130,16 +132,18 @@ fn start(folder: PathBuf) -> Result<(Running, String)> {
 
 fn stop(mut running: Running) -> Result<()> {
     let pid = Pid::from_child(&running.child);
-    kill_process(pid, Signal::TERM).map_err(|error| unfit(error.to_string()))?;
-    let begun = Instant::now();
-    while begun.elapsed() < END {
-        match running.child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(unfit(format!("the node ended with {status}"))),
-            _ => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let failed = |error: Errno| unfit(error.to_string());
+    let ended = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
+    kill_process(pid, Signal::TERM).map_err(failed)?;
+    let mut watched = [PollFd::new(&ended, PollFlags::IN)];
+    if retry_on_intr(|| poll(&mut watched, Some(&END))).map_err(failed)? == 0 {
+        return Err(unfit("the node does not end"));
     }
-    Err(unfit("the node does not end"))
+    match running.child.wait() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(unfit(format!("the node ended with {status}"))),
+        Err(error) => Err(unfit(error.to_string())),
+    }
 }
 
 /// Submits from all clients for so long: the times of those that were taken in µs, and how many
