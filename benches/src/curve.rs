@@ -14,7 +14,6 @@
 
 mod shard_core;
 
-use no_engine::agent::definition::Budget;
 use no_engine::command::{AnswerWhen, Command};
 use no_engine::control::placement;
 use no_engine::id::{NetId, PartitionId, ReplyTo, TaskId, Token};
@@ -325,22 +324,12 @@ impl World {
 
     fn submit(&mut self, net: usize, client: usize) {
         let partition = PartitionId(self.rng.up_to(u64::from(PARTITIONS) - 1) as u16);
-        let new = NewTask {
-            id: TaskId::new(self.now_ns / 1_000_000, self.rng.next_u64(), partition),
-            agent: Arc::clone(&self.names[0]),
-            tenant: Arc::clone(&self.names[1]),
-            input: self.input.clone(),
-            priority: 5,
-            fairness_key: None,
-            tags: None,
-            run_at: None,
-            timeout_ms: None,
-            deadline: None,
-            max_attempts: None,
-            budget: Budget::default(),
-            key: None,
-            caller: None,
-        };
+        let new = NewTask::plain(
+            TaskId::new(self.now_ns / 1_000_000, self.rng.next_u64(), partition),
+            Arc::clone(&self.names[0]),
+            Arc::clone(&self.names[1]),
+            self.input.clone(),
+        );
         let reply = ReplyTo { net: NetId(0), token: Token(client as u64) };
         let command = Command::Submit { reply, tasks: vec![new], when: AnswerWhen::Durable };
         let at = usize::from(placement(partition, PARTITIONS, self.cores.len() as u16).0);

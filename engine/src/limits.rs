@@ -28,6 +28,8 @@ pub const KEYS_MAX: usize = 2_000_000;
 pub const BATCH_TASKS_MAX: usize = 1_000;
 /// Priorities: 0 to this.
 pub const PRIORITY_MAX: u8 = 9;
+/// That of a task which names none.
+pub const PRIORITY_DEFAULT: u8 = 5;
 /// Tags of one task.
 pub const TAGS_MAX: usize = 16;
 /// Longest tag, fairness key, agent or tenant name, in bytes.

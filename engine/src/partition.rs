@@ -299,28 +299,17 @@ impl PartitionState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::definition::Budget;
     use crate::payload::Payload;
     use crate::task::NewTask;
     use crate::time::Millis;
 
     fn held(n: u64) -> Held {
-        let new = NewTask {
-            id: TaskId::new(1_000 + n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15), PartitionId(1)),
-            agent: "a".into(),
-            tenant: "t".into(),
-            input: Payload::null(),
-            priority: 5,
-            fairness_key: None,
-            tags: None,
-            run_at: None,
-            timeout_ms: None,
-            deadline: None,
-            max_attempts: None,
-            budget: Budget::default(),
-            key: None,
-            caller: None,
-        };
+        let new = NewTask::plain(
+            TaskId::new(1_000 + n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15), PartitionId(1)),
+            "a".into(),
+            "t".into(),
+            Payload::null(),
+        );
         Held::new(Task::new(&new, new.budget, Millis(1)), LaneId(0), KeyId(0))
     }
 

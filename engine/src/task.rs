@@ -14,7 +14,7 @@ pub use waiting::{WaitReason, Waiting};
 use crate::agent::definition::Budget;
 use crate::agent::state::LoopState;
 use crate::id::{Attempt, Fence, TaskId};
-use crate::limits::{ATTEMPTS_MAX, HISTORY_BYTES_MAX};
+use crate::limits::{ATTEMPTS_MAX, HISTORY_BYTES_MAX, PRIORITY_DEFAULT};
 use crate::payload::Payload;
 use crate::time::{Millis, Mono};
 use crate::trace::{Caller, Origin, Trace};
@@ -155,6 +155,30 @@ pub struct NewTask {
     /// The span of the request, when it came with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Box<Caller>>,
+}
+
+impl NewTask {
+    /// A task that asks for nothing but its agent: at once, [`PRIORITY_DEFAULT`], all else
+    /// as the agent has it.
+    #[must_use]
+    pub fn plain(id: TaskId, agent: Arc<str>, tenant: Arc<str>, input: Payload) -> NewTask {
+        NewTask {
+            id,
+            agent,
+            tenant,
+            input,
+            priority: PRIORITY_DEFAULT,
+            fairness_key: None,
+            tags: None,
+            run_at: None,
+            timeout_ms: None,
+            deadline: None,
+            max_attempts: None,
+            budget: Budget::default(),
+            key: None,
+            caller: None,
+        }
+    }
 }
 
 /// A task's tags; most have none, so none costs a word.

@@ -27,20 +27,13 @@ fn machine() -> Machine {
 
 fn task() -> NewTask {
     NewTask {
-        id: TaskId::new(NOW.wall.0, 7, PartitionId(0)),
-        agent: "work".into(),
-        tenant: "a".into(),
-        input: Payload::null(),
-        priority: 5,
-        fairness_key: None,
-        tags: None,
-        run_at: None,
-        timeout_ms: None,
-        deadline: None,
-        max_attempts: None,
         budget: no_engine::agent::definition::Budget::default(),
-        key: None,
-        caller: None,
+        ..NewTask::plain(
+            TaskId::new(NOW.wall.0, 7, PartitionId(0)),
+            "work".into(),
+            "a".into(),
+            Payload::null(),
+        )
     }
 }
 

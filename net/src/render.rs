@@ -213,27 +213,16 @@ mod tests {
     use super::*;
     use crate::testing::{AT, late, task_of};
     use expect_test::{Expect, expect};
-    use no_engine::agent::definition::Budget;
     use no_engine::id::{Attempt, PartitionId};
     use no_engine::task::{NewTask, State, WaitReason};
 
     fn new() -> NewTask {
-        NewTask {
-            id: TaskId::new(AT.0, 42, PartitionId(7)),
-            agent: "helper".into(),
-            tenant: "t".into(),
-            input: Payload::inline(b"{\"q\": 1}"),
-            priority: 5,
-            fairness_key: None,
-            tags: None,
-            run_at: None,
-            timeout_ms: None,
-            deadline: None,
-            max_attempts: None,
-            budget: Budget::default(),
-            key: None,
-            caller: None,
-        }
+        NewTask::plain(
+            TaskId::new(AT.0, 42, PartitionId(7)),
+            "helper".into(),
+            "t".into(),
+            Payload::inline(b"{\"q\": 1}"),
+        )
     }
 
     fn check(task: &Task, expected: Expect) {

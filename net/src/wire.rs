@@ -21,9 +21,6 @@ use serde_path_to_error::Segment;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The default priority.
-const PRIORITY: u8 = 5;
-
 /// One submission.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,7 +163,7 @@ pub fn new_task(
         .kind_of(&sent.agent)
         .ok_or_else(|| Problem::new(Code::AgentUnknown, "define it with PUT /v1/agents/{name}"))?;
     let input = input_of(sent.input, kind)?;
-    let priority = sent.priority.unwrap_or(u64::from(PRIORITY));
+    let priority = sent.priority.unwrap_or(u64::from(limits::PRIORITY_DEFAULT));
     if u64::from(limits::PRIORITY_MAX) < priority {
         return Err(Problem::invalid("/priority", "must be 0 to 9"));
     }

@@ -18,22 +18,7 @@ use std::sync::Arc;
 /// A task that was just submitted for `echo`, with its record.
 pub(crate) fn submitted(id: TaskId, input: &Payload) -> (Record, Task) {
     let at = Millis(id.made_ms());
-    let new = Box::new(NewTask {
-        id,
-        agent: "echo".into(),
-        tenant: "default".into(),
-        input: input.clone(),
-        priority: 5,
-        fairness_key: None,
-        tags: None,
-        run_at: None,
-        timeout_ms: None,
-        deadline: None,
-        max_attempts: None,
-        budget: Budget::default(),
-        key: None,
-        caller: None,
-    });
+    let new = Box::new(NewTask::plain(id, "echo".into(), "default".into(), input.clone()));
     let task = Task::from(TaskParts {
         id,
         agent: Arc::clone(&new.agent),
@@ -346,20 +331,21 @@ pub(crate) fn any_event() -> impl Strategy<Value = (Event, Task)> {
         let event = match (dice, task.output()) {
             (0..2, _) => Event::Submitted {
                 new: Box::new(NewTask {
-                    id: task.id,
-                    agent: Arc::clone(&task.agent),
-                    tenant: Arc::clone(&task.tenant),
-                    input: task.input.clone(),
                     priority: task.priority,
                     fairness_key: task.fairness_key().cloned(),
                     tags: (!task.tags().is_empty()).then(|| task.tags().into()),
                     run_at,
                     timeout_ms,
                     deadline: task.deadline(),
-                    max_attempts: None,
                     budget: asked,
                     key: task.key(),
                     caller: task.origin().caller.map(Box::new),
+                    ..NewTask::plain(
+                        task.id,
+                        Arc::clone(&task.agent),
+                        Arc::clone(&task.tenant),
+                        task.input.clone(),
+                    )
                 }),
                 timeout_ms: task.timeout_ms,
                 max_attempts: u32::from(task.max_attempts),

@@ -3,7 +3,7 @@
 //! benches, and for `no bench`.
 
 use super::{Links, Shard};
-use crate::agent::definition::{Agent, Budget, Kind};
+use crate::agent::definition::{Agent, Kind};
 use crate::command::{Answer, AnswerWhen, Command, Holder, Report, Reported};
 use crate::doorbell::{Bell, doorbell};
 use crate::effect::Effect;
@@ -121,20 +121,13 @@ impl LoneShard {
             let key = (0 < asked.fairness_keys).then(|| self.made % asked.fairness_keys);
             let fairness_key = key.map(|key| Arc::clone(&self.names.keys[key]));
             let tasks = vec![NewTask {
-                id: self.new_id(),
-                agent: Arc::clone(&agent),
-                tenant: Arc::clone(&self.names.tenant),
-                input: input.clone(),
-                priority: 5,
                 fairness_key,
-                tags: None,
-                run_at: None,
-                timeout_ms: None,
-                deadline: None,
-                max_attempts: None,
-                budget: Budget::default(),
-                key: None,
-                caller: None,
+                ..NewTask::plain(
+                    self.new_id(),
+                    Arc::clone(&agent),
+                    Arc::clone(&self.names.tenant),
+                    input.clone(),
+                )
             }];
             let reply = reply_to(i as u64);
             self.made += 1;

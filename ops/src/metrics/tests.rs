@@ -4,7 +4,7 @@ use super::*;
 use crate::exposition::{Format, Sample, render};
 use crate::process::ProcessInfo;
 use expect_test::expect;
-use no_engine::agent::definition::{Agent, Budget, Kind};
+use no_engine::agent::definition::{Agent, Kind};
 use no_engine::command::{Answer, AnswerWhen, Command};
 use no_engine::effect::Effect;
 use no_engine::id::{NetId, PartitionId, ReplyTo, Seq, ShardId, TaskId, Token};
@@ -286,20 +286,14 @@ fn scraped(tasks: u64) -> String {
     for number in 0..tasks {
         let name = |what: &str| Arc::from(format!("{what}-{number}"));
         let new = NewTask {
-            id: TaskId::new(now.wall.0, number, PartitionId(0)),
-            agent: "work".into(),
-            tenant: name("tenant"),
-            input: Payload::null(),
-            priority: 5,
             fairness_key: Some(name("key")),
             tags: Some([format!("tag-{number}").into()].into()),
-            run_at: None,
-            timeout_ms: None,
-            deadline: None,
-            max_attempts: None,
-            budget: Budget::default(),
-            key: None,
-            caller: None,
+            ..NewTask::plain(
+                TaskId::new(now.wall.0, number, PartitionId(0)),
+                "work".into(),
+                name("tenant"),
+                Payload::null(),
+            )
         };
         let (tasks, when) = (vec![new], AnswerWhen::Durable);
         machine.decide(now, Command::Submit { reply, tasks, when });

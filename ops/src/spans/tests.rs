@@ -22,22 +22,7 @@ struct History {
 impl History {
     fn new(random: u64) -> History {
         let id = TaskId::new(1_000, random, PartitionId(0));
-        let new = NewTask {
-            id,
-            agent: "echo".into(),
-            tenant: "default".into(),
-            input: Payload::null(),
-            priority: 5,
-            fairness_key: None,
-            tags: None,
-            run_at: None,
-            timeout_ms: None,
-            deadline: None,
-            max_attempts: None,
-            budget: Budget::default(),
-            key: None,
-            caller: None,
-        };
+        let new = NewTask::plain(id, "echo".into(), "default".into(), Payload::null());
         let (timeout_ms, max_attempts, budget, ready_seq) = (1_000, 3, Budget::default(), 1);
         let new = Box::new(new);
         let event = Event::Submitted { new, timeout_ms, max_attempts, budget, ready_seq };
