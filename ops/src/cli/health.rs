@@ -2,7 +2,7 @@
 
 use super::Console;
 use super::options::ClientOptions;
-use super::output::{cell, plain};
+use super::output::{bytes, cell, plain};
 use crate::client::{Call, refusal};
 use crate::error::{Error, Result};
 use clap::Args;
@@ -66,9 +66,23 @@ fn show(console: &mut Console, status: u16, body: &Value, text: &str) -> Result<
     }
     console.print_table(&rows)?;
     let Some(resources) = body["resources"].as_object() else { return Ok(()) };
-    let said: Vec<String> =
-        resources.iter().map(|(name, value)| format!("{} {}", plain(name), cell(value))).collect();
-    console.print(&said.join(", "))
+    let said = resources.iter().map(|(name, value)| resource(name, value));
+    console.print(&said.collect::<Vec<_>>().join(", "))
+}
+
+/// A resource for a person: ratios in percent, bytes in their largest unit.
+fn resource(name: &str, value: &Value) -> String {
+    if let (Some(what), Some(ratio)) = (name.strip_suffix("_ratio"), value.as_f64()) {
+        return format!("{} {:.1} %", spaced(what), ratio * 100.0);
+    }
+    if let (Some(what), Some(length)) = (name.strip_suffix("_bytes"), value.as_u64()) {
+        return format!("{} {}", spaced(what), bytes(length));
+    }
+    format!("{} {}", spaced(name), cell(value))
+}
+
+fn spaced(name: &str) -> String {
+    plain(name).replace('_', " ")
 }
 
 /// What is wrong with a check, or what last was.
@@ -86,6 +100,19 @@ fn detail(check: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resources_are_said_for_a_person() {
+        let cases = [
+            ("cpu_ratio", json!(0.00167), "cpu 0.2 %"),
+            ("disk_free_bytes", json!(3_145_728), "disk free 3.0 MiB"),
+            ("open_files", json!(35), "open files 35"),
+            ("disk_ratio", Value::Null, "disk ratio -"),
+        ];
+        for (name, value, said) in cases {
+            assert_eq!(resource(name, &value), said);
+        }
+    }
 
     #[test]
     fn a_check_says_what_is_wrong_or_was_last() {
