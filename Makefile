@@ -24,11 +24,13 @@ build: ## Build the binary, target/release/no
 LOAD_basic := profile basic
 LOAD_stress := profile stress
 LOAD_overload := overload
+LOAD_restarts := restarts
+LOAD_soak := soak
 LOAD := $(if $(PROFILE),$(LOAD_$(PROFILE)),run)
 LOAD_SERVE := $(if $(NO_URL)$(findstring --url,$(ARGS)),,--serve $(TARGET)/release/no)
 
-load: ## Put load on nO, its own or NO_URL: PROFILE=basic|stress|overload, ARGS="--rate 1000 --wait"
-	@if [ -z "$(LOAD)" ]; then echo "PROFILE is basic, stress or overload" >&2; exit 2; fi
+load: ## Put load on nO, its own or NO_URL: PROFILE=basic|stress|overload|restarts|soak, ARGS="--rate 1000 --wait"
+	@if [ -z "$(LOAD)" ]; then echo "PROFILE is basic, stress, overload, restarts or soak" >&2; exit 2; fi
 	@$(CARGO) build --release --locked -p no-loadtest $(if $(LOAD_SERVE),-p no-ops)
 	@exec $(TARGET)/release/loadtest $(LOAD) $(LOAD_SERVE) $(ARGS)
 

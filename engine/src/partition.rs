@@ -178,12 +178,6 @@ impl Tasks {
         self.held.is_empty()
     }
 
-    /// Makes room for so many more settled ones.
-    pub fn reserve(&mut self, more: usize) {
-        let held = &self.held;
-        self.settled.reserve(more, |number| place_of(held, *number));
-    }
-
     /// The task of that id.
     #[must_use]
     pub fn get(&self, id: TaskId) -> Option<&Held> {

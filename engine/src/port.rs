@@ -46,12 +46,6 @@ pub struct Loaded {
 /// Gives back what was committed, at start: one by one, because a shard has a million tasks and
 /// there is no room for them twice.
 pub trait Load {
-    /// About how many tasks [`Load::tasks`] will hand over, so that room is made for them once.
-    ///
-    /// # Errors
-    /// [`crate::Error::LoadFailed`] when the store cannot be read.
-    fn tasks_len(&mut self) -> crate::Result<usize>;
-
     /// Hands each live task and dead letter of `partitions` to `take`, in any order.
     ///
     /// # Errors

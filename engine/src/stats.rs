@@ -117,6 +117,8 @@ pub struct ShardStats {
     pub live_bytes: u64,
     /// Idempotency keys in memory.
     pub keys: u64,
+    /// And at most.
+    pub keys_max: u64,
     /// Commands refused, by the name of the reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Outcomes and reports that came with a stale fence.
@@ -158,6 +160,7 @@ impl ShardStats {
             waiting_since: None,
             live_bytes: 0,
             keys: 0,
+            keys_max: 0,
             refused: BTreeMap::new(),
             stale: 0,
             long_histories: 0,

@@ -61,6 +61,11 @@ impl Connection {
         self.owing.len()
     }
 
+    /// The requests under way, first sent first.
+    pub(crate) fn into_owing(self) -> impl Iterator<Item = Sent> {
+        self.owing.into_iter()
+    }
+
     /// When the oldest request under way was sent.
     pub(crate) fn oldest(&self) -> Option<Sent> {
         self.owing.front().copied()

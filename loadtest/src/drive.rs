@@ -32,6 +32,8 @@ const HOUSEKEEPING: Duration = Duration::from_millis(50);
 const OPENING_MAX: Duration = Duration::from_secs(10);
 /// How long answers are waited for after the last request, beside the plan's time-out.
 const DRAIN_EXTRA: Duration = Duration::from_millis(200);
+/// How long a careful client waits before it sends a request again.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What one load brought.
 #[derive(Debug)]
@@ -72,6 +74,8 @@ struct Driver<'p> {
     scratch: Vec<u8>,
     /// The next request of the schedule; how many were sent, in a closed loop.
     next: u64,
+    /// Requests that are sent again, and when at the earliest, in ns since the start.
+    again: VecDeque<(u64, Sent)>,
     started_at: Instant,
     end_ns: u64,
     outcome: Outcome,
@@ -125,12 +129,14 @@ impl<'p> Driver<'p> {
             Target::Submit(_) => Rule::One,
         };
         let end_ns = ns(plan.pace.duration());
+        let mut outcome = Outcome::new(rule, end_ns);
+        outcome.ids = plan.is_careful.then(Vec::new);
         Ok(Driver {
             plan,
             peer,
             template: Template::new(&plan.target, &peer.host, plan.token.as_deref()),
             schedule: plan.pace.schedule(),
-            bodies: if rule == Rule::Rows { Bodies::Keep } else { Bodies::Skip },
+            bodies: if rule == Rule::Rows || plan.is_careful { Bodies::Keep } else { Bodies::Skip },
             poll,
             timer,
             connections: (0..plan.connections).map(|_| None).collect(),
@@ -138,9 +144,10 @@ impl<'p> Driver<'p> {
             is_ready: vec![false; plan.connections],
             scratch: vec![0; SCRATCH_BYTES],
             next: 0,
+            again: VecDeque::new(),
             started_at: Instant::now(),
             end_ns,
-            outcome: Outcome::new(rule, end_ns),
+            outcome,
         })
     }
 
@@ -249,7 +256,12 @@ impl<'p> Driver<'p> {
         let is_owing = |connection: &Connection| 0 < connection.owing();
         let patience_ns = ns(self.plan.timeout + DRAIN_EXTRA);
         last_sent_ns.saturating_add(patience_ns) <= now_ns
-            || !self.connections.iter().flatten().any(is_owing)
+            || (self.again.is_empty() && !self.connections.iter().flatten().any(is_owing))
+    }
+
+    /// Requests to be sent again by now.
+    fn due_again(&self, now_ns: u64) -> u64 {
+        self.again.iter().take_while(|(not_before_ns, _)| *not_before_ns <= now_ns).count() as u64
     }
 
     /// Requests due now and not sent.
@@ -269,6 +281,7 @@ impl<'p> Driver<'p> {
         if self.schedule.is_some() && 0 < due {
             due -= self.give_up_old(now_ns);
         }
+        due = due.saturating_add(self.due_again(now_ns));
         while 0 < due {
             let Some(place) = self.ready.pop_front() else { break };
             self.is_ready[place] = false;
@@ -289,12 +302,20 @@ impl<'p> Driver<'p> {
         let room = self.plan.pipeline.saturating_sub(connection.owing()) as u64;
         let count = share.min(room);
         for _ in 0..count {
-            let k = self.next;
-            let intended = self.schedule.as_ref().and_then(|schedule| schedule.at(k));
-            let intended_ns = intended.map_or(now_ns, ns);
-            self.next += 1;
-            let sent = Sent { intended_ns, sent_ns: now_ns };
-            connection.queue(sent, |out| self.template.push(out, k));
+            let again = self.again.pop_front_if(|(not_before_ns, _)| *not_before_ns <= now_ns);
+            let sent = match again {
+                Some((_, sent)) => {
+                    self.outcome.sent_again += 1;
+                    Sent { sent_ns: now_ns, ..sent }
+                }
+                None => {
+                    let number = self.next;
+                    let intended = self.schedule.as_ref().and_then(|schedule| schedule.at(number));
+                    self.next += 1;
+                    Sent { number, intended_ns: intended.map_or(now_ns, ns), sent_ns: now_ns }
+                }
+            };
+            connection.queue(sent, |out| self.template.push(out, sent.number));
         }
         let standing = connection.flush();
         self.outcome.sent(count, now_ns);
@@ -316,7 +337,7 @@ impl<'p> Driver<'p> {
     /// Counts what is owing at the end as timed out.
     fn give_up_rest(&mut self, now_ns: u64) {
         let owing: usize = self.connections.iter().flatten().map(Connection::owing).sum();
-        self.outcome.failed(Failure::Timeout, owing as u64, now_ns);
+        self.outcome.failed(Failure::Timeout, (owing + self.again.len()) as u64, now_ns);
     }
 
     /// Sets the timer to the next request when one could be sent; how long to sleep at most.
@@ -345,6 +366,7 @@ impl<'p> Driver<'p> {
             return self.settle(place, standing);
         }
         let (outcome, started_at) = (&mut self.outcome, self.started_at);
+        let (again, is_careful) = (&mut self.again, self.plan.is_careful);
         let mut now_ns = 0;
         let mut standing = connection.read(&mut self.scratch, is_ending, |head, body, sent| {
             // One look at the clock serves all answers that came together.
@@ -352,6 +374,9 @@ impl<'p> Driver<'p> {
                 now_ns = ns(started_at.elapsed());
             }
             outcome.answer(head, body, sent, now_ns);
+            if is_careful && matches!(head.status, 429 | 503) {
+                again.push_back((now_ns + ns(AGAIN_AFTER), sent));
+            }
         });
         if standing == Standing::Open && !connection.is_flushed() {
             standing = connection.flush();
@@ -369,6 +394,10 @@ impl<'p> Driver<'p> {
         let Some(connection) = self.connections[place].take() else { return };
         let now_ns = self.now_ns();
         let owing = connection.owing() as u64;
+        if self.plan.is_careful {
+            let not_before_ns = now_ns + ns(AGAIN_AFTER);
+            self.again.extend(connection.into_owing().map(|sent| (not_before_ns, sent)));
+        }
         match failure {
             Some(Failure::Connect) => self.outcome.failed(Failure::Connect, 1, now_ns),
             Some(failure) => self.outcome.failed(failure, owing.max(1), now_ns),

@@ -4,7 +4,8 @@
 //! `drive` sends it over `connection`s, [`parse`] reads the answers, [`outcome`] and [`timeline`]
 //! count, [`report`] sums up, [`table`], [`plot`] and [`svg`] show it. Around it: [`serve`] starts
 //! a nO of its own, `worker` plays workers, [`metrics`] reads the server's counters. There are
-//! loads with goals, [`profile`] and [`overload`], and [`ceiling`] measures the driver itself.
+//! loads with goals, [`profile`], [`overload`], [`restarts`] and [`soak`], and [`ceiling`] measures
+//! the driver itself.
 
 pub mod ceiling;
 pub mod cli;
@@ -17,16 +18,19 @@ pub mod metrics;
 pub mod outcome;
 pub mod overload;
 pub mod parse;
+mod peak;
 pub mod plan;
 pub mod plot;
 mod prober;
 pub mod profile;
 pub mod progress;
 pub mod report;
+pub mod restarts;
 mod run;
 pub mod schedule;
 pub mod serve;
 mod server;
+pub mod soak;
 pub mod svg;
 pub mod table;
 pub mod template;

@@ -38,9 +38,11 @@ impl Failure {
     }
 }
 
-/// When a request should have left, and when it did; ns since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request under way: when it should have left, and when it did; ns since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
+    /// Which it is, from 0: what its idempotency key is made of.
+    pub number: u64,
     /// By the schedule; as it left in a closed loop.
     pub intended_ns: u64,
     /// Into the socket.
@@ -56,6 +58,8 @@ pub struct Outcome {
     pub sent_in_time: u64,
     /// Requests given up before, for want of a connection.
     pub unsent: u64,
+    /// Of `sent`, those that had been sent before: what a careful client does.
+    pub sent_again: u64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Answers 429 and 503 that told when to come back.
@@ -78,6 +82,8 @@ pub struct Outcome {
     pub refused: Histogram<u64>,
     /// Latency of 429 and 503 from the real send time.
     pub refused_service: Histogram<u64>,
+    /// Ids of the tasks acknowledged, each as often as it was; absent unless they are kept.
+    pub ids: Option<Vec<u128>>,
     /// What each second saw.
     pub timeline: Timeline,
     /// When the load was to end, ns since the start.
@@ -105,6 +111,18 @@ impl Rows {
         }
         (taken, refused)
     }
+}
+
+/// The id of the task that a body shows: a UUID, as the body's first member.
+fn task_id(body: &[u8]) -> Option<u128> {
+    let text = body.strip_prefix(br#"{"id":""#)?.get(..36)?;
+    parse_id(std::str::from_utf8(text).ok()?)
+}
+
+/// A UUID in its usual form, as a number.
+pub(crate) fn parse_id(text: &str) -> Option<u128> {
+    let digits: String = text.split('-').collect();
+    (digits.len() == 32).then(|| u128::from_str_radix(&digits, 16).ok())?
 }
 
 /// An empty histogram: three digits from 1 µs to an hour.
@@ -135,6 +153,7 @@ impl Outcome {
             sent: 0,
             sent_in_time: 0,
             unsent: 0,
+            sent_again: 0,
             statuses: BTreeMap::new(),
             retry_after: 0,
             failures: BTreeMap::new(),
@@ -146,6 +165,7 @@ impl Outcome {
             accepted_service: histogram(),
             refused: histogram(),
             refused_service: histogram(),
+            ids: None,
             timeline: Timeline::new(rule != Rule::None),
             end_ns,
             rows: (rule == Rule::Rows).then(Rows::new),
@@ -181,6 +201,10 @@ impl Outcome {
             Some(rows) => rows.count(body),
             None => (u64::from(self.timeline.has_tasks), 0),
         };
+        if let Some(ids) = &mut self.ids {
+            // An answer without one acknowledges nothing that could be found again: it is missed.
+            ids.extend(task_id(body));
+        }
         self.acknowledged += taken;
         self.rows_refused += refused;
         self.timeline.at(now_ns).tasks += taken;
@@ -231,7 +255,7 @@ mod tests {
     fn latency_counts_from_the_intended_time_and_service_from_the_real_one() {
         let mut outcome = Outcome::new(Rule::One, 1_000_000_000);
         // Two requests that a stall of a second held back, and one refusal.
-        let late = Sent { intended_ns: 0, sent_ns: 1_000_000_000 };
+        let late = Sent { number: 0, intended_ns: 0, sent_ns: 1_000_000_000 };
         outcome.answer(head(202, false), b"", late, 1_002_000_000);
         outcome.answer(
             head(202, false),
@@ -253,7 +277,7 @@ mod tests {
         let mut outcome = Outcome::new(Rule::Rows, 10);
         let body = br#"{"items":[{"status":202,"task":{}},{"status":503,"problem":{}},
             {"status":200,"task":{"id":1,"status":2}},{"status":422,"problem":{"t":1,"status":422}}]}"#;
-        let sent = Sent { intended_ns: 0, sent_ns: 0 };
+        let sent = Sent::default();
         outcome.answer(head(200, false), body, sent, 5);
         assert_eq!((outcome.acknowledged, outcome.rows_refused), (2, 2));
         outcome.answer(head(503, true), br#"{"status":503}"#, sent, 5);
@@ -261,9 +285,19 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_kept_where_they_are_asked_for() {
+        let mut outcome = Outcome { ids: Some(Vec::new()), ..Outcome::new(Rule::One, 10) };
+        let body = br#"{"id":"019ab8e0-c2af-702a-8000-000000000007","agent":"echo"}"#;
+        outcome.answer(head(202, false), body, Sent::default(), 5);
+        outcome.answer(head(202, false), br#"{"id":"7"}"#, Sent::default(), 5);
+        outcome.answer(head(503, true), body, Sent::default(), 5);
+        assert_eq!(outcome.ids, Some(vec![0x019a_b8e0_c2af_702a_8000_0000_0000_0007]));
+    }
+
+    #[test]
     fn a_get_acknowledges_no_task() {
         let mut outcome = Outcome::new(Rule::None, 10);
-        outcome.answer(head(200, false), b"", Sent { intended_ns: 0, sent_ns: 0 }, 5);
+        outcome.answer(head(200, false), b"", Sent::default(), 5);
         assert_eq!((outcome.acknowledged, outcome.answers(200..=299)), (0, 1));
         outcome.failed(Failure::Closed, 0, 5);
         assert!(outcome.failures.is_empty());

@@ -107,6 +107,9 @@ pub struct Plan {
     pub timeout: Duration,
     /// A request that waited so long for a connection is given up and counted as unsent.
     pub backlog_max: Duration,
+    /// Sends a request again, under its own idempotency key, when it is refused or its connection
+    /// is lost, and keeps the ids of what was acknowledged: what a careful client does.
+    pub is_careful: bool,
     /// How long to wait, after the load, for all acknowledged tasks to end.
     pub settle_max: Duration,
     /// The core to run on.
@@ -139,6 +142,7 @@ impl Default for Plan {
             warmup: Duration::ZERO,
             timeout: Duration::from_secs(30),
             backlog_max: Duration::from_secs(10),
+            is_careful: false,
             settle_max: Duration::from_secs(60),
             pin: None,
         }
@@ -257,6 +261,10 @@ impl Plan {
                 return refuse("this rate sends no request in this time; raise --rate");
             }
         }
+        let has_key = |tasks: &Tasks| tasks.idempotency && tasks.batch == 1;
+        if self.is_careful && !self.tasks().is_some_and(has_key) {
+            return refuse("a careful client submits single tasks with idempotency keys");
+        }
         self.tasks().map_or(Ok(()), Tasks::check)
     }
 }
@@ -312,6 +320,8 @@ mod tests {
         check(|_, _| {}, None);
         check(|plan, _| plan.connections = 0, Some("--connections"));
         check(|plan, _| plan.pipeline = 257, Some("--pipeline"));
+        check(|plan, _| plan.is_careful = true, Some("idempotency"));
+        check(|plan, tasks| (plan.is_careful, tasks.idempotency) = (true, true), None);
         check(|plan, _| plan.pace = Pace::constant(9.0, Duration::ZERO), Some("--duration"));
         check(|plan, _| plan.pace = Pace::constant(0.1, Duration::from_secs(1)), Some("--rate"));
         check(|plan, _| plan.pace = Pace::constant(1e9, Duration::from_secs(1)), Some("--rate"));

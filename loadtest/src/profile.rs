@@ -71,6 +71,20 @@ pub struct Verdict {
     pub is_met: bool,
 }
 
+impl Verdict {
+    /// Must not be above the limit.
+    pub(crate) fn at_most(what: &str, limit: f64, measured: f64) -> Verdict {
+        let is_met = measured <= limit;
+        Verdict { what: what.to_owned(), relation: '≤', limit, measured, is_met }
+    }
+
+    /// Must not be below the limit.
+    pub(crate) fn at_least(what: &str, limit: f64, measured: f64) -> Verdict {
+        let is_met = limit <= measured;
+        Verdict { what: what.to_owned(), relation: '≥', limit, measured, is_met }
+    }
+}
+
 /// A profile's report. As JSON: the [`Report`] with `profile` and `thresholds` beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProfileReport {

@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn errors_are_what_is_neither_taken_nor_refused() {
         let mut outcome = Outcome::new(Rule::One, 1_000_000_000);
-        let sent = Sent { intended_ns: 0, sent_ns: 0 };
+        let sent = Sent::default();
         for status in [202, 200, 429, 503, 404, 500] {
             outcome.answer(Head { status, has_retry_after: false, closes: false }, b"", sent, 1);
         }

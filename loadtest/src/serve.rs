@@ -31,6 +31,8 @@ pub struct Serve {
     pub folder: Option<PathBuf>,
     /// Its configuration; what a model agent needs is added.
     pub config: Value,
+    /// Its port; a free one when 0.
+    pub port: u16,
 }
 
 /// A nO that runs until this is dropped.
@@ -48,7 +50,8 @@ impl Serve {
     /// That binary, with nothing configured.
     #[must_use]
     pub fn new(binary: impl Into<PathBuf>) -> Serve {
-        Serve { binary: binary.into(), cores: Vec::new(), folder: None, config: json!({}) }
+        let binary = binary.into();
+        Serve { binary, cores: Vec::new(), folder: None, config: json!({}), port: 0 }
     }
 
     /// Starts it and waits until it listens. `agent` is what the load will need.
@@ -72,7 +75,7 @@ impl Serve {
         raise_files_max();
         let pinned = if self.cores.is_empty() { None } else { Some(Pinned::to(&self.cores)?) };
         let child = Command::new(&self.binary)
-            .args(["serve", "--host", "127.0.0.1", "--port", "0", "--config"])
+            .args(["serve", "--host", "127.0.0.1", "--port", &self.port.to_string(), "--config"])
             .arg(config_file(folder.path()))
             .arg("--data-dir")
             .arg(&data)
@@ -150,11 +153,28 @@ impl Served {
         serve.start_in(Arc::clone(&self.folder))
     }
 
+    /// Asks it to end, waits until it has, and has `serve` start on the same folder; with how long
+    /// each took.
+    ///
+    /// # Errors
+    /// As [`Served::stop`] and [`Serve::start`].
+    pub fn restart(mut self, serve: &Serve) -> Result<(Served, [Duration; 2])> {
+        let asked_at = Instant::now();
+        self.ended_well()?;
+        let ended_at = Instant::now();
+        let served = serve.start_in(Arc::clone(&self.folder))?;
+        Ok((served, [ended_at - asked_at, ended_at.elapsed()]))
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
     /// When it ended with another code than 0, or had to be killed.
     pub fn stop(mut self) -> Result<()> {
+        self.ended_well()
+    }
+
+    fn ended_well(&mut self) -> Result<()> {
         match self.end() {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(Error::Server(format!("nO ended with {status}"))),

@@ -4,7 +4,10 @@
 use crate::drive::Peer;
 use crate::error::{Error, Result};
 use crate::metrics::{Ended, Metrics};
+use crate::outcome::parse_id;
 use crate::plan::{Agent, Plan};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 use ureq::http::Uri;
@@ -21,6 +24,30 @@ pub(crate) struct Server {
     token: Option<String>,
     agent: ureq::Agent,
     peer: Peer,
+}
+
+/// A page of the list of tasks: what is looked at.
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Listed>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+    state: String,
+}
+
+impl Listed {
+    fn has_ended(&self) -> bool {
+        matches!(&*self.state, "succeeded" | "failed" | "cancelled")
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let shown = || shortened(text);
+    serde_json::from_str(text).map_err(|why| Error::Server(format!("{why} in {}", shown())))
 }
 
 /// How waiting for tasks ended.
@@ -97,6 +124,45 @@ impl Server {
             return None;
         }
         Some(Metrics::parse(&answer.body_mut().read_to_string().ok()?))
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let mut call = self.agent.get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            call = call.header("Authorization", format!("Bearer {token}"));
+        }
+        let failed = |why: ureq::Error| Error::Server(format!("GET {path}: {why}"));
+        let mut answer = call.call().map_err(failed)?;
+        let text = answer.body_mut().read_to_string().map_err(failed)?;
+        if answer.status() != 200 {
+            return Err(Error::Server(format!("GET {path}: {} {text}", answer.status())));
+        }
+        Ok(text)
+    }
+
+    /// All tasks of the caller, page by page: `on_page` gets their ids, and whether each succeeded.
+    /// One that has not ended is waited for, as long as a call may take.
+    pub(crate) fn tasks(&self, mut on_page: impl FnMut(&[(u128, bool)])) -> Result<()> {
+        let mut cursor = String::new();
+        loop {
+            let text = self.get(&format!("/v1/tasks?limit=500{cursor}"))?;
+            let page: Page = parse(&text)?;
+            let mut rows = Vec::with_capacity(page.items.len());
+            for mut task in page.items {
+                if !task.has_ended() {
+                    let wait_ms = (CALL_MAX / 2).as_millis();
+                    let path = format!("/v1/tasks/{}?wait_ms={wait_ms}", task.id);
+                    task = parse(&self.get(&path)?)?;
+                }
+                let no_id = || Error::Server(format!("a task's id is no UUID: {}", task.id));
+                rows.push((parse_id(&task.id).ok_or_else(no_id)?, task.state == "succeeded"));
+            }
+            on_page(&rows);
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Waits until so many of the agent's tasks have ended since `before`, at most so long.

@@ -11,7 +11,7 @@ pub(crate) fn report() -> Report {
     outcome.sent(1_000, 1);
     let head = Head { status: 202, has_retry_after: false, closes: false };
     for i in 0..1_000 {
-        let sent = Sent { intended_ns: i * 1_000_000, sent_ns: i * 1_000_000 };
+        let sent = Sent { number: i, intended_ns: i * 1_000_000, sent_ns: i * 1_000_000 };
         outcome.answer(head, b"", sent, sent.sent_ns + 2_000_000);
     }
     let latency = Latency::of(&outcome.accepted);

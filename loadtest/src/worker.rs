@@ -138,7 +138,7 @@ impl Pool {
         };
         if standing == Standing::Open && connection.is_open() {
             if !next.is_empty() {
-                let sent = Sent { intended_ns: 0, sent_ns: 0 };
+                let sent = Sent::default();
                 connection.queue(sent, |out| out.append(next));
             }
             standing = connection.flush();

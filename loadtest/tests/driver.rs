@@ -5,7 +5,7 @@ mod responder;
 use no_loadtest::plan::{Agent, Pace, Target, Tasks};
 use no_loadtest::{Error, Plan, Report, run};
 use responder::{Reply, Request, answer, start};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -87,6 +87,34 @@ fn every_way_to_answer_is_counted_once() {
     assert_eq!(sum(|second| second.refused), 15);
     assert_eq!(sum(|second| second.failed), 15);
     assert!(report.server.is_none());
+}
+
+#[test]
+fn a_careful_client_sends_again_under_the_same_key_until_it_has_its_answer() {
+    let seen = Arc::new(std::sync::Mutex::new(BTreeMap::<String, u64>::new()));
+    let of_server = Arc::clone(&seen);
+    let url = start(without_metrics(move |request| {
+        let key = request.headers.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+        let mut seen = of_server.lock().expect("the keys");
+        let number = seen.len() as u64;
+        let times = seen.entry(key.expect("a key").to_owned()).or_default();
+        *times += 1;
+        let id = format!(r#"{{"id":"019ab8e0-c2af-702a-8000-{number:012}"}}"#);
+        match (*times, number % 3) {
+            (1, 0) => Reply::Last(Vec::new()),
+            (1, 1) => Reply::Bytes(answer(503, "Retry-After: 1\r\n", "")),
+            _ => Reply::Bytes(answer(202, "", &id)),
+        }
+    }));
+    let tasks = Tasks { idempotency: true, ..Tasks::default() };
+    let plan = Plan { is_careful: true, ..with_tasks(url, 30, tasks) };
+    let requests = report(&plan).requests;
+    assert_eq!((requests.scheduled, requests.accepted, requests.unsent), (30, 30, 0));
+    let seen = seen.lock().expect("the keys");
+    assert_eq!(seen.len(), 30);
+    let again: u64 = seen.values().map(|times| times - 1).sum();
+    assert_eq!((requests.sent, requests.errors + requests.refused_503), (30 + again, again));
+    assert!(0 < again && seen.values().all(|times| *times <= 2), "{seen:?}");
 }
 
 #[test]

@@ -223,6 +223,9 @@ pub const FAMILIES: &[Family] = &[
     gauge("no_shard_keys", &["shard"], "Idempotency keys in a shard's memory.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], stats.keys));
     }),
+    gauge("no_shard_keys_max", &["shard"], "Keys that a shard may remember.", |now, out| {
+        each_shard(now, |shard, stats| out.count(&[shard], stats.keys_max));
+    }),
     life::HEARTBEAT,
     gauge("no_shard_halted", &["shard"], "1 when the shard's journal failed.", |now, out| {
         each_shard(now, |shard, stats| out.count(&[shard], u64::from(stats.is_halted)));

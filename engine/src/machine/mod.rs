@@ -299,6 +299,7 @@ impl Machine {
         self.stats.waiting_since = self.queue.waiting_since();
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
+        self.stats.keys_max = self.limits.keys_max as u64;
         let agents = self.agents.stats(now.mono);
         let stats = Box::new(ShardStats { agents, ..self.stats.clone() });
         // Figures rest on nothing that must be durable: they go out at once, so that a node whose

@@ -44,7 +44,7 @@ impl Machine {
         store: &mut impl Load,
         last_stop: LastStop,
     ) -> crate::Result<()> {
-        self.begin_load(partitions, store.tasks_len()?);
+        self.begin_load(partitions);
         store.tasks(partitions, &mut |task| self.load_task(now, task))?;
         store.keys(partitions, &mut |row| self.load_key(row))?;
         self.end_load(now, last_stop);
@@ -53,25 +53,21 @@ impl Machine {
 
     /// [`Machine::load_all`] of one partition that is at hand as a whole.
     pub fn load(&mut self, now: Now, id: PartitionId, loaded: Loaded, last_stop: LastStop) {
-        self.begin_load(&[id], loaded.tasks.len());
+        self.begin_load(&[id]);
         loaded.tasks.into_iter().for_each(|task| self.load_task(now, task));
         loaded.keys.into_iter().for_each(|row| self.load_key(row));
         self.end_load(now, last_stop);
     }
 
-    /// Makes room for partitions with so many tasks in all.
-    fn begin_load(&mut self, partitions: &[PartitionId], tasks_len: usize) {
-        let share = tasks_len.div_ceil(partitions.len().max(1));
+    /// Makes partitions without tasks.
+    fn begin_load(&mut self, partitions: &[PartitionId]) {
         for id in partitions {
             let at = usize::from(id.0);
             if self.partitions.len() <= at {
                 self.partitions.resize_with(at + 1, || None);
             }
             assert!(self.partitions[at].is_none(), "a partition was loaded twice");
-            let mut state = PartitionState::new(*id);
-            // Ids spread evenly; an eighth more keeps most partitions from growing.
-            state.tasks.reserve(share + share / 8);
-            self.partitions[at] = Some(Box::new(state));
+            self.partitions[at] = Some(Box::new(PartitionState::new(*id)));
         }
     }
 

@@ -5,7 +5,9 @@ mod duration;
 mod options;
 mod overload;
 mod profile;
+mod restarts;
 mod run;
+mod soak;
 
 use crate::error::Result;
 use clap::{Parser, Subcommand};
@@ -28,6 +30,10 @@ enum Command {
     Profile(profile::Profile),
     /// Offers 2, 5 and 10 times the peak, and sees what is still done.
     Overload(overload::Overload),
+    /// Restarts the server again and again at half its peak: is a request lost or doubled.
+    Restarts(restarts::Restarts),
+    /// Holds half the peak for ten minutes: do memory, open files and latency stay flat.
+    Soak(soak::Soak),
     /// Measures the driver itself, against a responder that does nothing.
     Ceiling(ceiling::Ceiling),
 }
@@ -39,6 +45,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Profile(profile) => profile.run(),
         Command::Overload(overload) => overload.run(),
+        Command::Restarts(restarts) => restarts.run(),
+        Command::Soak(soak) => soak.run(),
         Command::Ceiling(ceiling) => ceiling.run(),
     };
     done.unwrap_or_else(|error| {

@@ -43,17 +43,30 @@ impl ServerOptions {
         plan.token.clone_from(&self.token);
         // What is wrong with the plan is said before anything is started.
         plan.check()?;
-        let Some(binary) = &self.serve else { return Ok(None) };
-        let mut serve = Serve::new(binary);
-        serve.cores.clone_from(&self.serve_cores);
-        serve.folder.clone_from(&self.serve_folder);
-        if let Some(file) = &self.serve_config {
-            serve.config = read_json(file)?;
-        }
+        let Some(serve) = self.own()? else { return Ok(None) };
         let served = serve.start(agent)?;
         plan.url.clone_from(&served.url);
         plan.token = Some(served.token.clone());
         Ok(Some(served))
+    }
+}
+
+impl ServerOptions {
+    /// The server that is to be started, if one is.
+    pub(super) fn own(&self) -> Result<Option<Serve>> {
+        let Some(binary) = &self.serve else { return Ok(None) };
+        let config = self.serve_config.as_deref().map(read_json).transpose()?;
+        let mut serve = Serve::new(binary);
+        serve.cores.clone_from(&self.serve_cores);
+        serve.folder.clone_from(&self.serve_folder);
+        serve.config = config.unwrap_or(serve.config);
+        Ok(Some(serve))
+    }
+
+    /// That server, for a load that needs one of its own; and the core that the driver runs on.
+    pub(super) fn own_only(&self) -> Result<(Serve, Option<usize>)> {
+        let none = || Error::Plan("--serve is missing: this load needs a nO of its own".to_owned());
+        Ok((self.own()?.ok_or_else(none)?, self.pin))
     }
 }
 

@@ -144,8 +144,8 @@ fn goodput_min(factor: f64) -> f64 {
 pub fn goals(report: &OverloadReport) -> Vec<Verdict> {
     let mut goals = Vec::new();
     let mut goal = |what: String, relation: char, limit: f64, measured: f64| {
-        let is_met = if relation == '≤' { measured <= limit } else { limit <= measured };
-        goals.push(Verdict { what, relation, limit, measured, is_met });
+        let judge = if relation == '≤' { Verdict::at_most } else { Verdict::at_least };
+        goals.push(judge(&what, limit, measured));
     };
     for phase in &report.phases {
         let at = format!("{} ×", phase.factor);

@@ -11,7 +11,7 @@ use crate::report::{Latency, Report};
 use crate::table::headline;
 use crate::timeline::Second;
 use axis::Axis;
-pub(crate) use chart::{BLUE, Chart, GREY, ORANGE, PALETTE, RED, Series, page};
+pub(crate) use chart::{BLUE, Chart, GREEN, GREY, ORANGE, PALETTE, RED, Series, page};
 
 /// The picture of one load.
 #[must_use]
@@ -50,6 +50,28 @@ fn over_time(timeline: &[Second]) -> Chart {
     rates(timeline, Vec::new(), None)
 }
 
+/// A line over seconds.
+pub(crate) struct OverSeconds {
+    pub(crate) name: &'static str,
+    pub(crate) colour: &'static str,
+    /// When, in seconds, and what.
+    pub(crate) values: Vec<(f64, f64)>,
+}
+
+/// Values over seconds.
+pub(crate) fn over_seconds(title: &str, label: &str, lines: &[OverSeconds]) -> Chart {
+    let points = || lines.iter().flat_map(|line| &line.values);
+    let x = Axis::linear(points().map(|point| point.0).fold(1.0, f64::max), "seconds");
+    let y = Axis::linear(points().map(|point| point.1).fold(1.0, f64::max), label);
+    let series = lines.iter().map(|line| {
+        let points = line.values.iter().map(|(at, value)| (x.place(*at), y.place(*value)));
+        let points = points.collect();
+        Series { name: line.name.to_owned(), colour: line.colour, is_dashed: false, points }
+    });
+    let series = series.collect();
+    Chart { title: title.to_owned(), x, y, series, marks: Vec::new() }
+}
+
 /// Rates over time, with marks at seconds where something else begins, and a level to compare with.
 pub(crate) fn rates(
     timeline: &[Second],
@@ -65,7 +87,7 @@ pub(crate) fn rates(
         ("failed", RED, false, |second| second.failed),
     ];
     if has_tasks {
-        lines.push(("tasks acknowledged", chart::GREEN, false, |second| second.tasks));
+        lines.push(("tasks acknowledged", GREEN, false, |second| second.tasks));
     }
     let is_seen =
         |line: &(&str, &str, bool, Read)| timeline.iter().any(|second| 0 < line.3(second));
@@ -85,12 +107,7 @@ pub(crate) fn rates(
     let mut series: Vec<Series> = series.collect();
     if let Some((name, level)) = level {
         let points = vec![(0.0, y.place(level)), (1.0, y.place(level))];
-        series.push(Series {
-            name: name.to_owned(),
-            colour: chart::GREEN,
-            is_dashed: true,
-            points,
-        });
+        series.push(Series { name: name.to_owned(), colour: GREEN, is_dashed: true, points });
     }
     let marks = marks.into_iter().map(|(at, name)| (x.place(at), name)).collect();
     Chart { title: "Over time".to_owned(), x, y, series, marks }

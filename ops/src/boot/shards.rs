@@ -158,6 +158,8 @@ fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), Stri
     // The end of the batches is what ends the journal thread; it may be asleep.
     drop(links);
     part.journal_bell.ring();
+    // The process ends next: giving back a million headers one by one would only hold it up.
+    std::mem::forget(shard);
 }
 
 fn start_journal(

@@ -77,6 +77,8 @@ pub struct Engine {
     pub retention_ms: u64,
     /// An idempotency key is kept this long after its task ended, in ms.
     pub key_kept_ms: u64,
+    /// Idempotency keys of one shard, at most.
+    pub keys_max: usize,
     /// Waiting that raises a priority by one, in ms.
     pub ageing_ms: u64,
     /// Live tasks of one shard, at most.
@@ -114,6 +116,7 @@ impl Engine {
             live_bytes_max: self.live_bytes_max,
             slots: share(self.slots, ShardId(shard), self.shards),
             key_kept_ms: self.key_kept_ms,
+            keys_max: self.keys_max,
             retention_ms: self.retention_ms,
             ageing_ms: self.ageing_ms,
             latency_objective_ms: self.latency_objective_ms,
@@ -293,6 +296,7 @@ fn engine(raw: &Raw, cores: usize) -> Engine {
         breaker: pool::breaker(raw),
         retention_ms: whole(raw, "engine.retention"),
         key_kept_ms: whole(raw, "engine.keyKept"),
+        keys_max: size(raw, "engine.keysMax"),
         ageing_ms: whole(raw, "engine.ageing"),
         live_tasks_max: size(raw, "engine.liveTasksMax"),
         live_bytes_max: size(raw, "engine.liveBytesMax"),

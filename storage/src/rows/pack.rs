@@ -76,16 +76,10 @@ impl<'a> Unpack<'a> {
 
     /// Likewise, in place: an array of many cells is dear to hand about.
     pub(crate) fn read(&mut self, cells: &mut [Cell<'a>]) -> Option<()> {
-        self.read_some(cells)?;
-        self.0.is_empty().then_some(())
-    }
-
-    /// Likewise, with more to follow, perhaps.
-    pub(crate) fn read_some(&mut self, cells: &mut [Cell<'a>]) -> Option<()> {
         for cell in cells {
             *cell = self.cell()?;
         }
-        Some(())
+        self.0.is_empty().then_some(())
     }
 
     /// Whether nothing follows.

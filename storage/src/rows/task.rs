@@ -11,6 +11,7 @@ use no_engine::task::{Key, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
 use no_engine::trace::Origin;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 const TABLE: &str = "tasks";
@@ -159,15 +160,20 @@ fn rest_of(task: &Task) -> Result<Vec<u8>, Malformed> {
     Ok(packed)
 }
 
-/// A row with its packed column spread out.
+/// A row and what is packed in it: cells of its own, then those of `rest`, each taken once, in
+/// order.
 struct Whole<'r, R> {
     own: &'r R,
-    rest: [Cell<'r>; REST.len()],
+    rest: RefCell<Unpack<'r>>,
 }
 
 impl<R: Row> Row for Whole<'_, R> {
     fn cell(&self, index: usize) -> Cell<'_> {
-        if index < OWN { self.own.cell(index) } else { self.rest.cell(index - OWN) }
+        if index < OWN {
+            return self.own.cell(index);
+        }
+        // What does not unpack is of no column's type.
+        self.rest.borrow_mut().cell().unwrap_or(Cell::Other)
     }
 }
 
@@ -175,12 +181,11 @@ impl<R: Row> Row for Whole<'_, R> {
 pub(crate) fn task_of(row: &impl Row, names: &mut Names) -> Result<Task, Malformed> {
     let malformed = Malformed { table: TABLE, column: "rest" };
     let Cell::Bytes(Cow::Borrowed(packed)) = row.cell(OWN) else { return Err(malformed) };
-    let mut whole = Whole { own: row, rest: [const { Cell::Null }; REST.len()] };
-    let mut unpack = Unpack::new(packed);
-    unpack.read_some(&mut whole.rest).ok_or(malformed)?;
+    let whole = Whole { own: row, rest: RefCell::new(Unpack::new(packed)) };
     let mut task = v1_task_of(&whole, names)?;
-    if !unpack.is_empty() {
-        let origin = origin_of(unpack).ok_or(malformed)?;
+    let rest = whole.rest.into_inner();
+    if !rest.is_empty() {
+        let origin = origin_of(rest).ok_or(malformed)?;
         task.set_origin(origin);
     }
     Ok(task)

@@ -18,6 +18,7 @@ mod index;
 mod inspect;
 mod journal;
 mod load;
+mod meeting;
 mod migrate;
 mod read;
 mod replay;

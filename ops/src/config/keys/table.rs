@@ -113,6 +113,13 @@ pub(super) const KEYS: &[Key] = &[
         "how long an idempotency key is kept after its task ended",
     ),
     works(
+        "engine.keysMax",
+        Whole(1, 1_000_000_000),
+        "2000000",
+        &[],
+        "idempotency keys that one shard remembers; past it a submission with a new key gets 503",
+    ),
+    works(
         "engine.ageing",
         Duration(DAY_MS),
         "30000",
