@@ -7,7 +7,7 @@ use crate::responder::{Responder, Runtime};
 use crate::server::Server;
 use no_loadtest::plan::{Pace, Target, Tasks};
 use no_loadtest::progress::Progress;
-use no_loadtest::{Plan, Report, run_observed};
+use no_loadtest::{Observer, Plan, Report, Silent, run_observed};
 use serde_json::json;
 use std::io::{IsTerminal as _, stderr};
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ pub struct Bench {
     pub place: PathBuf,
     /// How thoroughly.
     pub length: Length,
+    /// Where rows that draw put their pictures.
+    pub pictures: PathBuf,
     singles: Vec<Round>,
     /// A server with parked tasks, for the rows that share it.
     pub parked: Option<Server>,
@@ -62,7 +64,8 @@ impl Bench {
     /// A run that knows nothing yet.
     #[must_use]
     pub fn new(binary: PathBuf, place: PathBuf, length: Length) -> Bench {
-        Bench { binary, place, length, singles: Vec::new(), parked: None }
+        let pictures = place.clone();
+        Bench { binary, place, length, pictures, singles: Vec::new(), parked: None }
     }
 
     /// How long a load lasts.
@@ -129,15 +132,18 @@ impl Bench {
         }
     }
 
+    /// Shows how a load goes where a person looks on.
+    #[must_use]
+    pub fn observer(&self) -> Box<dyn Observer> {
+        if stderr().is_terminal() { Box::new(Progress::new()) } else { Box::new(Silent) }
+    }
+
     /// Runs a load, showing how it goes where a person looks on.
     ///
     /// # Errors
     /// As [`no_loadtest::run`].
     pub fn run(&self, plan: &Plan) -> Result<Report> {
-        if stderr().is_terminal() {
-            return Ok(run_observed(plan, &mut Progress::new())?);
-        }
-        Ok(no_loadtest::run(plan)?)
+        Ok(run_observed(plan, &mut *self.observer())?)
     }
 
     /// Single `echo` submissions, as fast as the clients can, on a fresh server, and bare hyper by

@@ -175,6 +175,7 @@ impl Run {
     fn run(&self) -> Result<()> {
         let rows = rows::chosen(&self.rows)?;
         let mut bench = self.common.bench()?;
+        bench.pictures.clone_from(self.results.as_ref().unwrap_or(&self.json));
         let host = Host::here(&self.common.place);
         let (mut figures, mut failures) = (Vec::new(), Vec::new());
         for (i, row) in rows.iter().enumerate() {

@@ -54,6 +54,16 @@ impl Serve {
         Serve { binary, cores: Vec::new(), folder: None, config: json!({}), port: 0 }
     }
 
+    /// Has it keep idempotency keys for half a minute, unless its configuration says otherwise: no
+    /// client of a load sends again later, and a day's keys of one would be a billion.
+    #[must_use]
+    pub fn with_short_keys(mut self) -> Serve {
+        if self.config["engine"]["keyKept"].is_null() {
+            self.config["engine"]["keyKept"] = "30s".into();
+        }
+        self
+    }
+
     /// Starts it and waits until it listens. `agent` is what the load will need.
     ///
     /// # Errors

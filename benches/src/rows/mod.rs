@@ -8,6 +8,7 @@ mod link;
 mod overload;
 mod parked;
 mod slow;
+mod soak;
 mod steps;
 mod throughput;
 
@@ -42,6 +43,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "access", about: "what access control costs", run: access::access },
     Row { name: "slow", about: "others' latency beside slow clients", run: slow::slow },
     Row { name: "live", about: "GET /health/live", run: throughput::live },
+    Row { name: "soak", about: "half the peak for ten minutes", run: soak::soak },
     Row { name: "link", about: "the ring between two cores", run: link::link },
 ];
 

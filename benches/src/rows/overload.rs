@@ -7,10 +7,7 @@ use crate::server::Server;
 use no_loadtest::overload::{OverloadPlan, OverloadReport};
 use no_loadtest::plan::{Agent, Tasks};
 use no_loadtest::profile::Verdict;
-use no_loadtest::progress::Progress;
-use no_loadtest::{Observer, Silent};
 use serde_json::json;
-use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
 /// What is overloaded, and by how many.
@@ -74,9 +71,7 @@ impl Case {
             phase_duration: bench.scaled(PHASE).max(PHASE_MIN),
             ..OverloadPlan::default()
         };
-        let mut observer: Box<dyn Observer> =
-            if stderr().is_terminal() { Box::new(Progress::new()) } else { Box::new(Silent) };
-        let report = plan.run(&mut *observer)?;
+        let report = plan.run(&mut *bench.observer())?;
         let kept = worst_endpoints(&report.goals).into_iter();
         Ok(kept.map(|(verdict, note)| self.figure(&verdict, note, &report)).collect())
     }

@@ -38,13 +38,23 @@ pub(super) struct ServerOptions {
 impl ServerOptions {
     /// Starts the server if one is to be started, and puts where it is into the plan.
     pub(super) fn apply(&self, plan: &mut Plan, agent: Option<&Agent>) -> Result<Option<Served>> {
+        self.apply_as(plan, agent, |serve| serve)
+    }
+
+    /// Likewise, with a change to the server that is to be started.
+    pub(super) fn apply_as(
+        &self,
+        plan: &mut Plan,
+        agent: Option<&Agent>,
+        change: impl FnOnce(Serve) -> Serve,
+    ) -> Result<Option<Served>> {
         plan.pin = self.pin;
         plan.url.clone_from(&self.url);
         plan.token.clone_from(&self.token);
         // What is wrong with the plan is said before anything is started.
         plan.check()?;
         let Some(serve) = self.own()? else { return Ok(None) };
-        let served = serve.start(agent)?;
+        let served = change(serve).start(agent)?;
         plan.url.clone_from(&served.url);
         plan.token = Some(served.token.clone());
         Ok(Some(served))

@@ -4,6 +4,7 @@ use super::duration::duration;
 use super::options::{OutputOptions, ServerOptions};
 use crate::error::Result;
 use crate::plan::{Agent, Plan, Tasks};
+use crate::serve::Serve;
 use crate::soak::{SoakPlan, svg, table};
 use clap::Args;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ Examples:
 
 Loops of model calls, each with an idempotency key. Memory and open files are read from the
 server's /metrics once a second; the last fifth of the time is compared with the second.
+A server that runs already should keep keys for a short time (engine.keyKept), else they fill it.
 Exit codes: 0 all flat, 1 something grew or it failed, 2 wrong usage.")]
 pub(super) struct Soak {
     #[command(flatten)]
@@ -52,7 +54,7 @@ impl Soak {
             duration: self.duration,
         };
         soak.check()?;
-        let served = self.server.apply(&mut soak.plan, Some(&agent))?;
+        let served = self.server.apply_as(&mut soak.plan, Some(&agent), Serve::with_short_keys)?;
         let report = soak.run(&mut *self.output.observer())?;
         if let Some(served) = served {
             served.stop()?;

@@ -48,16 +48,11 @@ pub struct RestartsPlan {
 }
 
 impl RestartsPlan {
-    /// 200 restarts at half the peak. Keys are kept for half a minute unless `serve` says
-    /// otherwise: no client sends again later than that, and a day's keys at this rate would be a
-    /// billion.
+    /// 200 restarts at half the peak.
     #[must_use]
-    pub fn new(mut serve: Serve) -> RestartsPlan {
-        if serve.config["engine"]["keyKept"].is_null() {
-            serve.config["engine"]["keyKept"] = "30s".into();
-        }
+    pub fn new(serve: Serve) -> RestartsPlan {
         RestartsPlan {
-            serve,
+            serve: serve.with_short_keys(),
             restarts: 200,
             every: Duration::from_secs(2),
             rate: None,

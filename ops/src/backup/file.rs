@@ -60,16 +60,43 @@ impl<T: Read> Read for Hashing<T> {
     }
 }
 
+/// A file that never has much to be written yet: a node's syncs wait for what others have (as ext4
+/// orders it).
+struct Steady {
+    file: File,
+    unsynced: usize,
+}
+
+/// So much may be, in bytes.
+const UNSYNCED_MAX: usize = 8 << 20;
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if UNSYNCED_MAX <= self.unsynced {
+            self.unsynced = 0;
+            self.file.sync_data()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Writes one.
 pub(super) struct Writer {
-    tar: Builder<zstd::Encoder<'static, Hashing<File>>>,
+    tar: Builder<zstd::Encoder<'static, Hashing<Steady>>>,
     bytes: u64,
 }
 
 impl Writer {
     /// Begins in an empty file.
     pub(super) fn new(file: File) -> io::Result<Writer> {
-        let mut encoder = zstd::Encoder::new(Hashing::new(file), LEVEL)?;
+        let steady = Steady { file, unsynced: 0 };
+        let mut encoder = zstd::Encoder::new(Hashing::new(steady), LEVEL)?;
         encoder.include_checksum(true)?;
         Ok(Writer { tar: Builder::new(encoder), bytes: 0 })
     }
@@ -93,7 +120,8 @@ impl Writer {
     pub(super) fn finish(mut self, manifest: &Manifest) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(manifest)?;
         self.add(MANIFEST, &text[..], text.len() as u64)?;
-        let Hashing { inner: mut file, mut hasher } = self.tar.into_inner()?.finish()?;
+        let Hashing { inner, mut hasher } = self.tar.into_inner()?.finish()?;
+        let mut file = inner.file;
         let mut tail = Vec::with_capacity(TAIL_BYTES);
         tail.extend_from_slice(&SKIPPED);
         tail.extend_from_slice(&((TAIL_BYTES - 8) as u32).to_le_bytes());
