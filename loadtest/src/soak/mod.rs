@@ -1,9 +1,9 @@
 //! A long load: do memory, open files and latency stay as they are.
 //!
-//! Half of the peak is held, or a rate that is given, by loops of model calls with idempotency keys:
-//! requests, timers, steps, the journal, its index and what is remembered of keys all take part.
-//! Once a second the server's own `/metrics` are read. What is compared is the last fifth of the
-//! time with the second: before that, caches still fill.
+//! Half of the peak is held, or a rate that is given, by loops of model calls with idempotency
+//! keys: requests, timers, steps, the journal, its index and what is remembered of keys all take
+//! part. Once a second the server's own `/metrics` are read. What is compared is the last fifth of
+//! the time with the second: before that, caches still fill.
 
 mod report;
 mod show;

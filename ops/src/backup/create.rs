@@ -171,8 +171,9 @@ fn folder_of(path: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-/// Removes a file piece by piece. To let go of gigabytes at once is one change to ext4's own journal,
-/// which every sync then waits for: a node's submissions stood still for a third of a second.
+/// Removes a file piece by piece. To let go of gigabytes at once is one change to ext4's own
+/// journal, which every sync then waits for: a node's submissions stood still for a third of a
+/// second.
 fn remove_large(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     let mut len = file.metadata()?.len();
