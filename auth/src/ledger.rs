@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! {"issued":{"id":"…","subject":"ada","tenant":"default","role":"operator",
-//!            "issued_at":s,"expires_at":s}}
+//!            "issued_at":s,"expires_at":s,"kid":"…"}}
 //! {"revoked":{"id":"…","at":s}}
 //! ```
 //!
@@ -42,6 +42,9 @@ pub struct Issued {
     pub issued_at: u64,
     /// When it ends, in s since 1970.
     pub expires_at: u64,
+    /// The name of the key that signed it; absent in lines of before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -247,7 +250,8 @@ mod tests {
     fn issued(id: &str) -> Issued {
         let text = |text: &str| text.to_owned();
         let (subject, tenant, role) = (text("ada"), text("acme"), text("viewer"));
-        Issued { id: text(id), subject, tenant, role, issued_at: 1, expires_at: 99 }
+        let kid = Some(text("0011223344556677"));
+        Issued { id: text(id), subject, tenant, role, issued_at: 1, expires_at: 99, kid }
     }
 
     #[test]

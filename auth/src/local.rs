@@ -172,6 +172,7 @@ impl LocalKey {
             role: grant.role.clone(),
             issued_at: now_s,
             expires_at: now_s.saturating_add(grant.ttl_s),
+            kid: Some(self.kid.clone()),
         };
         let claims = Claims {
             iss: jwt::LOCAL.to_owned(),
@@ -244,6 +245,7 @@ impl LocalKey {
             role: claims.roles.join(" "),
             issued_at: claims.iat,
             expires_at: claims.exp,
+            kid: Some(self.kid.clone()),
         })
     }
 

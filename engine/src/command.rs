@@ -6,6 +6,7 @@ use crate::id::{Attempt, Fence, PartitionId, ReplyTo, Step, TaskId};
 use crate::payload::Payload;
 use crate::task::{NewTask, Task, TaskError, Usage};
 use crate::time::Millis;
+use crate::trace::Trace;
 use std::sync::Arc;
 
 /// The right to report on one attempt, as a lease carries it.
@@ -379,6 +380,8 @@ pub struct Grant {
     pub steps: u32,
     /// When the lease ends, by the wall clock.
     pub expires_at: Millis,
+    /// The task's place in its trace.
+    pub trace: Trace,
 }
 
 /// What a shard answers.

@@ -20,6 +20,7 @@ use no_engine::id::{PartitionId, ReplyTo, ShardId, TaskId};
 use no_engine::rng::Rng;
 use no_engine::stats::ShardStats;
 use no_engine::task::Key;
+use no_engine::trace::Sampling;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,6 +93,8 @@ pub struct Core {
     pub count_proof: CountProof,
     /// Rate limits and the audit log.
     pub gate: Gate,
+    /// Which traces are kept, where their caller does not say.
+    pub sampling: Sampling,
     /// For ids only.
     pub rng: RefCell<Rng>,
 }

@@ -25,6 +25,7 @@ use no_engine::id::NetId;
 use no_engine::ring::Receiver;
 use no_engine::rng::Rng;
 use no_engine::shard::Pulse;
+use no_engine::trace::Sampling;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -123,6 +124,8 @@ pub struct NetCoreParts {
     pub count_proof: CountProof,
     /// Rate limits and the audit log.
     pub gate: Gate,
+    /// Which traces are kept, where their caller does not say.
+    pub sampling: Sampling,
     /// For ids: different on each net core and at each start.
     pub seed: u64,
 }
@@ -166,6 +169,7 @@ impl NetCore {
             browsers: parts.browsers,
             count_proof: parts.count_proof,
             gate: parts.gate,
+            sampling: parts.sampling,
             rng: RefCell::new(Rng::new(parts.seed)),
         });
         let mut router = Router::new(core);
@@ -359,6 +363,7 @@ mod tests {
             redis: None,
             count_proof: Box::new(|_| {}),
             gate: Gate::default(),
+            sampling: Sampling::ALL,
             seed: 1,
         });
         let run = core.run(listener, ServerLimits::default(), Box::new(Nobody));

@@ -157,7 +157,8 @@ impl Problem {
         Problem { pointer: Some(pointer.into()), ..Problem::new(Code::Invalid, detail) }
     }
 
-    /// 500: `why` goes to the log, and nothing of it to the client.
+    /// 500: `why` goes to the log, and nothing of it to the client. The router's own line says of
+    /// which request.
     #[must_use]
     pub fn internal(why: &str) -> Problem {
         tracing::error!(target: "http", why, "a request failed");

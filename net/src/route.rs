@@ -10,10 +10,11 @@ use crate::gate::{Asking, Limited, Standing};
 use crate::problem::{Code, Problem};
 use crate::stats::RouteStats;
 use crate::tls::Proven;
-use hyper::Method;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
 use no_auth::{Permission, Principal};
+use no_engine::trace::Caller;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -151,8 +152,8 @@ impl Router {
         let (gate, http) = (&self.core.gate, &*self.core.stats);
         let from = gate.client(&parts.headers, peer);
         let mut standing = Standing::default();
-        let caller = caller_of(&parts).filter(|caller| caller.is_sampled);
-        let trace_id = caller.map(|caller| u128::from_be_bytes(caller.trace));
+        let caller = caller_of(&parts);
+        let method = parts.method.clone();
         let (outcome, stats) = match self.find(&parts.method, uri.path()) {
             Ok((route, params)) => {
                 let outcome = self.call(route, parts, params, body, from, &mut standing).await;
@@ -169,6 +170,11 @@ impl Router {
         });
         gate.show(&mut response, standing);
         stats.count(response.status().as_u16());
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            let trace_id = caller.map(|caller| format!("{:032x}", trace_of(caller)));
+            tracing::error!(target: "http", %method, path = uri.path(), trace_id, "answered 500");
+        }
+        let trace_id = caller.filter(|caller| caller.is_sampled).map(trace_of);
         // A client that waits for a task chose how long; its wait would hide how fast we are.
         if !uri.query().is_some_and(|query| query.contains("wait_ms=")) {
             stats.took(begun.elapsed(), trace_id);
@@ -274,6 +280,11 @@ impl Router {
     }
 }
 
+/// The id of a caller's trace.
+fn trace_of(caller: Caller) -> u128 {
+    u128::from_be_bytes(caller.trace)
+}
+
 /// Logs a W3C trace context, where somebody listens at that level.
 fn log_trace(parts: &Parts) {
     if !tracing::enabled!(target: "http", tracing::Level::DEBUG) {
@@ -283,7 +294,7 @@ fn log_trace(parts: &Parts) {
     let Some(caller) = caller_of(parts) else {
         return tracing::debug!(target: "http", method, path, "request");
     };
-    let trace_id = format!("{:032x}", u128::from_be_bytes(caller.trace));
+    let trace_id = format!("{:032x}", trace_of(caller));
     let parent_id = format!("{:016x}", caller.span);
     tracing::debug!(target: "http", method, path, trace_id, parent_id, "request");
 }

@@ -34,7 +34,7 @@ use no_engine::shard::Pulse;
 use no_engine::stats::{AgentStats, ShardStats};
 use no_engine::task::{NewTask, State, Task, TaskError, TaskParts, Usage};
 use no_engine::time::Millis;
-use no_engine::trace::Origin;
+use no_engine::trace::{Origin, Sampling};
 use shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -210,6 +210,7 @@ impl World {
             redis: None,
             count_proof: proofs.count_proof,
             gate: proofs.gate,
+            sampling: Sampling::ALL,
             seed: 7,
         });
         let (router, core) = core.into_router();

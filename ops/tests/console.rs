@@ -1,18 +1,14 @@
 //! The console: its files and headers, the live figures that it shows, and the page itself in a
 //! real browser, driven by `ops/tests/console/drive.mjs`.
 //!
-//! `make test` installs chromium and npm `playwright-core`. Where they are missing the last test
-//! says so and shows nothing; in CI that is a failure. Pictures are left in `target/console`.
+//! Where a browser is missing the last test says so (`e2e/chromium.rs`). Pictures are left in
+//! `target/console`.
 
 mod e2e;
 
 use e2e::client::JSON;
-use e2e::pipe::Lines;
-use e2e::{Act, Events, Home, Node, PATIENCE, Server};
+use e2e::{Act, Chromium, Events, Home, Node, PATIENCE, Server};
 use serde_json::{Value, json};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -165,29 +161,6 @@ impl Drop for Load {
     }
 }
 
-/// A browser that is closed when dropped, with its driver.
-struct Driver(Child);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn tools() -> Option<(PathBuf, PathBuf, PathBuf)> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-tools");
-    let (node, chromium) = (tools.join("bin/node"), tools.join("bin/chromium"));
-    let module = tools.join("node_modules/playwright-core/index.mjs");
-    if node.exists() && chromium.exists() && module.is_file() {
-        return Some((tools, node, chromium));
-    }
-    let text = "SKIPPED: chromium or playwright-core is missing: run `make test`";
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{text}");
-    eprintln!("{text}");
-    None
-}
-
 fn home(server: &Server) -> Home {
     let tool = json!({"kind": "http", "name": "book", "url": server.url("/book"),
                       "effect": "unsafe"});
@@ -228,7 +201,7 @@ fn hostile(node: &Node) -> String {
 
 #[test]
 fn the_page_shows_what_goes_on_and_is_worked_by_keyboard_alone() {
-    let Some((tools, node_js, chromium)) = tools() else { return };
+    let Some(chromium) = Chromium::find() else { return };
     let invoices = AtomicUsize::new(0);
     let server = Server::start(move |seen, _| match &*seen.path {
         "/book" => Act::Answer(504, json!({"gave": "up"})),
@@ -247,29 +220,14 @@ fn the_page_shows_what_goes_on_and_is_worked_by_keyboard_alone() {
     let slow = node.submit(&json!({"agent": "archive", "input": "all of May"}));
     let load = Load::start(&node);
 
-    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/console");
-    let mut child = Command::new(node_js)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console/drive.mjs"))
-        .args([&tools, &chromium, &pictures])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("node runs");
     let told = json!({"url": node.url(), "token": node.token(), "bad": BAD,
-                      "tasks": {"dead": dead, "hostile": hostile, "unknown": unknown}});
-    let mut input = child.stdin.take().expect("piped");
-    writeln!(input, "{told}").expect("it reads");
-    drop(input);
-    let lines = Lines::read(child.stdout.take().expect("piped"));
-    let faults = Lines::read(child.stderr.take().expect("piped"));
-    let _driver = Driver(child);
-    let has_ended = lines.ended(Instant::now() + 4 * PATIENCE);
-    let told = format!("{}{}", lines.text(), faults.text());
-    assert!(has_ended && lines.text().lines().any(|line| line == "done"), "{told}");
+                      "tasks": {"dead": dead, "hostile": hostile, "unknown": unknown,
+                                "slow": slow}});
+    chromium.drive("console/drive.mjs", &told);
     drop(load);
 
-    node.order(&format!("/v1/tasks/{slow}/cancel")).expect(200);
+    assert_eq!(node.task(&slow)["state"], "cancelled");
+    assert_eq!(node.task(&hostile)["state"], "queued");
     let redriven = node.succeeded(&dead);
     assert_eq!(redriven["attempt"], 2, "{redriven}");
     assert_eq!(node.succeeded(&unknown)["output"], "Seat 12A is yours.");

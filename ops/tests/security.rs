@@ -209,6 +209,15 @@ fn a_revoked_token_is_refused_by_the_running_node_and_after_a_restart() {
     node.with_token(Some(&old)).get("/v1/tasks").expect(401);
     node.stop();
     assert_eq!(of_verb(&home, "token.revoke").len(), 2);
+    // Nor is one good whose key is gone, and the list says so.
+    let states = |items: Value| -> Vec<Value> {
+        let items = items["items"].as_array().expect("items").clone();
+        items.iter().map(|item| item["state"].clone()).collect()
+    };
+    assert_eq!(states(list()).iter().filter(|state| *state == "valid").count(), 1);
+    std::fs::remove_file(home.data().join("token.key")).expect("it was there");
+    assert_eq!(states(list()).iter().filter(|state| *state == "key_gone").count(), 1);
+    assert_eq!(states(list()).iter().filter(|state| *state == "revoked").count(), 2);
     assert_eq!(verified(&home).0, 0);
 }
 

@@ -170,7 +170,8 @@ fn config(server: &Server, collector: &Server) -> Value {
         "models": {"script": {"provider": "scripted", "script": script}},
         "agents": {
             "loop": {"kind": "model", "model": "script", "tools": [tool], "retry": retry},
-            "post": {"kind": "http", "url": server.url("/post"), "retry": retry}
+            "post": {"kind": "http", "url": server.url("/post"), "retry": retry},
+            "render": {"kind": "worker"}
         }
     })
 }
@@ -194,6 +195,29 @@ fn named<'s>(spans: &'s [Span], name: &str) -> &'s Span {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
     assert_eq!(found.len(), 1, "{name} in {spans:#?}");
     found[0]
+}
+
+#[test]
+fn a_worker_is_told_the_span_that_it_works_in() {
+    let (server, collector) = (Server::agreeing(), collector());
+    let home = Home::new(config(&server, &collector));
+    let node = home.start();
+    let asked = json!({"agents": ["render"], "max_tasks": 1, "wait_ms": 10_000});
+    for flags in ["01", "00"] {
+        let id = submit(&node, "render", &format!("00-{TRACE}-{PARENT}-{flags}"));
+        let lease = node.post("/v1/worker/lease", &asked).ok(200)["leases"][0].clone();
+        let told = lease["traceparent"].as_str().expect("a text").to_owned();
+        assert!(told.starts_with(&format!("00-{TRACE}-")) && told.ends_with(flags), "{told}");
+        let done = json!({"lease": lease["lease"], "output": 1});
+        node.post("/v1/worker/complete", &done).expect(200);
+        node.succeeded(&id);
+        if flags == "01" {
+            let spans = spans_of(&collector, &id);
+            let attempt = named(&spans, "attempt 1");
+            assert_eq!(told, format!("00-{TRACE}-{}-01", attempt.span_id));
+        }
+    }
+    node.stop();
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Machine {
             input: task.input.clone(),
             steps: task.steps,
             expires_at: now.wall + lease_ms,
+            trace: task.trace(),
         }
     }
 

@@ -191,6 +191,12 @@ impl OutConfig {
         OutConfig { sampling, ..self }
     }
 
+    /// Which traces are kept.
+    #[must_use]
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
     /// Calls that the guard refused so far, of all net cores with this configuration.
     #[must_use]
     pub fn refused(&self) -> u64 {

@@ -165,7 +165,8 @@ impl Shard {
             (task.state, task.attempt) = (State::Running, Attempt(1));
             let holder = Holder { task: task.id, attempt: task.attempt, fence: task.fence };
             let (agent, input) = (Arc::clone(&task.agent), task.input.clone());
-            Grant { holder, agent, input, steps: task.steps, expires_at: AT + 30_000 }
+            let (steps, expires_at, trace) = (task.steps, AT + 30_000, task.trace());
+            Grant { holder, agent, input, steps, expires_at, trace }
         };
         ready.take(max_tasks).map(grant).collect()
     }

@@ -209,6 +209,7 @@ fn run(
         redis: plan.redis.clone(),
         count_proof: Box::new(move |proof| tally.count(proof)),
         gate: Gate { limits: Arc::clone(&plan.limits), audit: plan.audit.clone(), remembers },
+        sampling: plan.out.sampling(),
         seed: plan.seed ^ u64::from(net.0) << 48,
     };
     let mut core = NetCore::new(parts);

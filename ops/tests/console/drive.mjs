@@ -173,6 +173,26 @@ try {
   check((await page.locator('#d-steps').textContent()).includes('by hand'), 'the result is not in the step');
   await page.screenshot({ path: join(pictures, 'detail-light.png') });
 
+  // All dead letters go round again, asked for twice.
+  await key('Escape');
+  await tabTo('[role=tab]');
+  await key('ArrowRight');
+  await seen('the dead letter', (id) => document.querySelector(`#list-body [data-key="${id}"]`), tasks.hostile);
+  await tabTo('#redrive-all');
+  await visibleFocus('the button for all');
+  await key('Enter');
+  await seen('the question', () => document.getElementById('redrive-all').textContent === 'Redrive all: sure?');
+  await key('Enter');
+  await seen('how many', () => document.getElementById('said').textContent.includes('1 dead letters go round again'));
+  await seen('it to leave', (id) => !document.querySelector(`#list-body [data-key="${id}"]`), tasks.hostile);
+
+  // A running task is cancelled.
+  await page.evaluate((id) => { window.location.hash = `#task/${id}`; }, tasks.slow);
+  await seen('that it runs', () => document.getElementById('d-state').textContent === 'running');
+  await tabTo('#d-actions .danger');
+  await key('Enter');
+  await seen('its end', () => document.getElementById('d-state').textContent === 'cancelled');
+
   // The theme by its switch, which is kept.
   await key('Escape');
   await page.screenshot({ path: join(pictures, 'light.png') });

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
+pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod folder;
 pub(crate) mod forward;
@@ -16,6 +17,7 @@ pub(crate) mod server;
 pub(crate) mod shim;
 pub(crate) mod sse;
 
+pub(crate) use chromium::Chromium;
 pub(crate) use client::{Client, Reply};
 pub(crate) use folder::{Home, no};
 pub(crate) use node::Node;

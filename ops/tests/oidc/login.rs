@@ -3,7 +3,7 @@
 use crate::browser::{Browser, Page};
 use crate::e2e::client::JSON;
 use crate::e2e::forward::Forward;
-use crate::e2e::{Home, Node, PATIENCE, Reply};
+use crate::e2e::{Chromium, Home, Node, PATIENCE, Reply};
 use crate::provider::Provider;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -146,6 +146,20 @@ fn a_person_logs_in_at_the_provider_works_and_logs_out_of_both() {
     assert_eq!((&me["subject"], &me["roles"]), (&json!("viewer"), &json!(["viewer"])));
     assert_eq!(me["tenant"], "default", "none was named");
     world.submit(&mut browser, &csrf(&me)).problem(403, "forbidden");
+    world.stop();
+}
+
+#[test]
+fn the_console_is_worked_by_who_logs_in_at_the_provider() {
+    let (Some(world), Some(chromium)) = (World::start(), Chromium::find()) else { return };
+    let provider = world.provider.as_ref().expect("it runs");
+    let node = world.node.as_ref().expect("it runs");
+    let submitter = node.with_token(Some(&provider.token(ANN, "urn:no", "ES256")));
+    let task = submitter.submit(&json!({"agent": "sleep", "input": {"ms": 600_000}}));
+    let told = json!({"url": world.no.origin().ascii_serialization(), "issuer": provider.issuer,
+                      "login": "operator.acme", "task": task});
+    chromium.drive("oidc/console.mjs", &told);
+    assert_eq!(submitter.task(&task)["state"], "cancelled");
     world.stop();
 }
 

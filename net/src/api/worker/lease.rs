@@ -18,7 +18,7 @@ use crate::wire;
 use hyper::StatusCode;
 use no_engine::agent::definition::Kind;
 use no_engine::command::{Answer, Command, Grant};
-use no_engine::id::ShardId;
+use no_engine::id::{ShardId, Step};
 use no_engine::limits::{
     LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, LEASES_PER_CALL_MAX, LIST_LEN_MAX, WAIT_MS_MAX,
 };
@@ -233,6 +233,10 @@ async fn render(core: &Core, grants: Vec<Grant>) -> Outcome {
         body.push(b']');
         push_key(&mut body, "expires_at");
         push_time(&mut body, grant.expires_at);
+        // What the worker calls is then a part of the task's trace.
+        let trace = grant.trace.under(core.sampling);
+        push_key(&mut body, "traceparent");
+        push_str(&mut body, &trace.traceparent(grant.holder.attempt, Step(0)));
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");

@@ -5,6 +5,7 @@ use super::*;
 use crate::cores::SystemClock;
 use crate::vitals::{Bounds, Vitals};
 use expect_test::expect;
+use no_engine::trace::Sampling;
 use no_net::NetOrders;
 use no_net::route::Access;
 use no_storage::{OpenOptions, Store};
@@ -74,6 +75,7 @@ fn routes(is_metrics_open: bool) -> String {
         redis: None,
         count_proof: Box::new(|_| {}),
         gate: Gate::default(),
+        sampling: Sampling::ALL,
         seed: 1,
     });
     mount(&plan, core.router());

@@ -6,10 +6,10 @@ use crate::cli::options::data_dir;
 use crate::cli::output::plain;
 use crate::error::{Error, Result};
 use clap::Args;
-use no_auth::Ledger;
 use no_auth::ledger::Known;
+use no_auth::{Ledger, LocalKey};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options of `no token list`.
 #[derive(Debug, Args)]
@@ -47,15 +47,32 @@ pub(super) fn time_of(at_s: u64) -> Option<String> {
     jiff::Timestamp::from_second(at_s).map(|at| at.to_string()).ok()
 }
 
-fn state(known: &Known, now_s: u64) -> &'static str {
-    match known.revoked_at {
-        Some(_) => "revoked",
-        None if known.issued.expires_at <= now_s => "expired",
-        None => "valid",
+/// What a token is worth at a moment, under the key that is there.
+struct Asked {
+    now_s: u64,
+    /// The key's name; absent where there is none.
+    kid: Option<String>,
+}
+
+impl Asked {
+    fn of(data_dir: &Path, now_s: u64) -> Asked {
+        let kid = LocalKey::open(data_dir).ok().map(|key| key.kid().to_owned());
+        Asked { now_s, kid }
+    }
+
+    fn state(&self, known: &Known) -> &'static str {
+        let issued = &known.issued;
+        match known.revoked_at {
+            Some(_) => "revoked",
+            None if issued.expires_at <= self.now_s => "expired",
+            // It may come back, as from a backup that has it: then the token is good again.
+            None if issued.kid.is_some() && issued.kid != self.kid => "key_gone",
+            None => "valid",
+        }
     }
 }
 
-fn shown(known: &Known, now_s: u64) -> Value {
+fn shown(known: &Known, asked: &Asked) -> Value {
     let issued = &known.issued;
     json!({
         "id": issued.id,
@@ -65,17 +82,18 @@ fn shown(known: &Known, now_s: u64) -> Value {
         "issued_at": time_of(issued.issued_at),
         "expires_at": time_of(issued.expires_at),
         "revoked_at": known.revoked_at.and_then(time_of),
-        "state": state(known, now_s),
+        "state": asked.state(known),
     })
 }
 
 impl List {
     pub(super) fn run(self, console: &mut Console, now_s: u64) -> Result<()> {
-        let entries = Ledger::of(&data_dir(self.data_dir.as_deref())).read()?;
+        let data_dir = data_dir(self.data_dir.as_deref());
+        let (entries, asked) = (Ledger::of(&data_dir).read()?, Asked::of(&data_dir, now_s));
         let mut all: Vec<&Known> = entries.tokens.values().collect();
         all.sort_by_key(|known| (known.issued.issued_at, &known.issued.id));
         if self.json {
-            let items: Vec<_> = all.iter().map(|known| shown(known, now_s)).collect();
+            let items: Vec<_> = all.iter().map(|known| shown(known, &asked)).collect();
             return console.print_json(&json!({ "items": items }));
         }
         let head = ["ID", "STATE", "ROLE", "TENANT", "SUBJECT", "EXPIRES"];
@@ -84,7 +102,7 @@ impl List {
             let issued = &known.issued;
             rows.push(vec![
                 issued.id.clone(),
-                state(known, now_s).to_owned(),
+                asked.state(known).to_owned(),
                 plain(&issued.role),
                 plain(&issued.tenant),
                 plain(&issued.subject),
@@ -106,8 +124,10 @@ impl Revoke {
                 path: ledger.path().to_owned(),
             });
         };
-        let before = state(known, now_s);
-        if before == "valid" {
+        let asked = Asked::of(&data_dir, now_s);
+        let before = asked.state(known);
+        let is_open = matches!(before, "valid" | "key_gone");
+        if is_open {
             let issued = &known.issued;
             let reason = format!("{} of {}, tenant {}", issued.role, issued.subject, issued.tenant);
             audit::keep_command(&data_dir, "token.revoke", &self.id, reason)?;
@@ -115,11 +135,11 @@ impl Revoke {
         }
         if self.json {
             let revoked = Known { revoked_at: known.revoked_at.or(Some(now_s)), ..known.clone() };
-            let after = if before == "valid" { &revoked } else { known };
-            return console.print_json(&shown(after, now_s));
+            let after = if is_open { &revoked } else { known };
+            return console.print_json(&shown(after, &asked));
         }
         console.print(&match before {
-            "valid" => format!("{} is revoked", self.id),
+            "valid" | "key_gone" => format!("{} is revoked", self.id),
             "expired" => format!("{} has expired already: there is nothing to revoke", self.id),
             _ => format!("{} is revoked already", self.id),
         })
