@@ -96,13 +96,13 @@ async function enter() {
   byId('board').hidden = false;
   say(byId('who'), `${who.name || who.subject} · ${who.tenant}`);
   byId('leave').hidden = !(api.hasToken() || who.method === 'session');
+  held = may;
   if (!isStarted) {
     isStarted = true;
     node.start();
     tasks.start((permission) => held(permission));
     detail.start((permission) => held(permission));
   }
-  held = may;
   over = new AbortController();
   const { signal } = over;
   if (may('ops:read')) live(signal);

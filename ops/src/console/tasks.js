@@ -70,7 +70,7 @@ export function start(permissions) {
     limit = LIMITS[Math.min(LIMITS.indexOf(limit) + 1, LIMITS.length - 1)];
     refresh();
   });
-  if (may('tasks:control')) byId('redrive-place').append(redriver());
+  byId('redrive-place').append(redriver());
   mark();
 }
 
@@ -92,7 +92,7 @@ function mark() {
   }
   byId('list').setAttribute('aria-labelledby', `tab-${current}`);
   byId('list').dataset.tab = current;
-  byId('redrive-place').hidden = current !== 'failed';
+  byId('redrive-place').hidden = current !== 'failed' || !may('tasks:control');
 }
 
 // Takes what a frame of figures says of tasks and agents.
@@ -140,6 +140,7 @@ let asked = 0;
 export async function refresh() {
   asked += 1;
   const ours = asked;
+  mark();
   const tab = tabOf(current);
   const found = tab.keep ? await waitingForPerson() : await page(tab.state, limit);
   // Another tab was chosen meanwhile, or a later answer is here already.
@@ -181,19 +182,22 @@ function actsFor(task) {
   return link;
 }
 
-function act(label, says, run) {
+// A button that does something and then shows what came of it; `isSure` may ask first.
+function act(label, says, run, isSure = () => true) {
   const button = make('button', '', label);
   button.type = 'button';
   button.ariaLabel = says;
   button.addEventListener('click', async () => {
-    button.disabled = true;
+    // Not disabled: that would take the focus from who works by keyboard.
+    if (button.ariaDisabled || !isSure()) return;
+    button.ariaDisabled = 'true';
     try {
       await run();
       await refresh();
     } catch (why) {
       tell(why.message, 'bad');
     }
-    button.disabled = false;
+    button.ariaDisabled = null;
   });
   return button;
 }
@@ -222,23 +226,24 @@ function update(line, task) {
 
 // All dead letters of the chosen agent, asked for twice.
 function redriver() {
-  const button = act('Redrive all', 'Redrive all dead letters', async () => {
-    const agent = byId('agent').value;
-    if (button.dataset.sure !== agent) {
-      button.dataset.sure = agent;
-      say(button, agent ? `Redrive all of ${agent}: sure?` : 'Redrive all: sure?');
-      return;
-    }
+  const forget = () => {
     delete button.dataset.sure;
     say(button, 'Redrive all');
+  };
+  const isSure = () => {
+    const agent = byId('agent').value;
+    if (button.dataset.sure === agent) return true;
+    button.dataset.sure = agent;
+    say(button, agent ? `Redrive all of ${agent}: sure?` : 'Redrive all: sure?');
+    return false;
+  };
+  const button = act('Redrive all', 'Redrive all dead letters', async () => {
+    const agent = button.dataset.sure;
+    forget();
     const { redriven } = await post('/v1/dead-letters/redrive', agent ? { agent } : {});
     tell(`${count(redriven)} dead letters go round again.`);
-  });
-  button.addEventListener('blur', () => {
-    if (button.disabled) return;
-    delete button.dataset.sure;
-    say(button, 'Redrive all');
-  });
+  }, isSure);
+  button.addEventListener('blur', forget);
   button.id = 'redrive-all';
   return button;
 }
