@@ -120,6 +120,100 @@ pub enum Error {
         /// What it said.
         source: rusqlite::Error,
     },
+    /// The database does not answer.
+    #[error("cannot reach {at}: {why}: check that it runs, and its host, port and TLS")]
+    DatabaseAway {
+        /// Where it should be.
+        at: String,
+        /// What was heard of it.
+        why: String,
+    },
+    /// The database does not let us in, or not do what we must.
+    #[error("{at} refuses the role {user}: {why}: check user, password and rights")]
+    DatabaseRefused {
+        /// Where it is.
+        at: String,
+        /// Who was refused.
+        user: String,
+        /// What it said.
+        why: String,
+    },
+    /// The server has no such database.
+    #[error("{at} has no database {name}: create it (`createdb {name}`), or name another")]
+    DatabaseMissing {
+        /// Where the server is.
+        at: String,
+        /// The database.
+        name: String,
+    },
+    /// What the server is or how it is set would lose or garble what it is given.
+    #[error("{at} cannot hold a store: {why}")]
+    DatabaseUnfit {
+        /// Where it is.
+        at: String,
+        /// What is wrong and what to do about it.
+        why: String,
+    },
+    /// The database has none of our tables, or they are not ours.
+    #[error("{at} has no tables of nO in this database: run `no db migrate`")]
+    SchemaMissing {
+        /// Where it is.
+        at: String,
+    },
+    /// An older nO made the tables.
+    #[error("{at} has schema version {found}, this nO needs {known}: run `no db migrate`")]
+    SchemaOlder {
+        /// Where it is.
+        at: String,
+        /// Its version.
+        found: u32,
+        /// The one that this build needs.
+        known: u32,
+    },
+    /// A newer nO made the tables.
+    #[error("{at} has schema version {found}, this nO knows up to {known}: run the newer nO")]
+    SchemaNewer {
+        /// Where it is.
+        at: String,
+        /// Its version.
+        found: u32,
+        /// The newest that this build knows.
+        known: u32,
+    },
+    /// The number of partitions is fixed when a store is created.
+    #[error(
+        "{at} was created with {found} partitions, not {asked}: they cannot change, set {found}"
+    )]
+    DatabasePartitionsDiffer {
+        /// Where it is.
+        at: String,
+        /// Of the store.
+        found: u16,
+        /// Of the configuration.
+        asked: u16,
+    },
+    /// A row is not what was written.
+    #[error("the store at {at} is damaged ({why}): bring back a backup of the database")]
+    DatabaseDamaged {
+        /// Where it is.
+        at: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No room for what is to be written.
+    #[error("no room on the disk of {at}: free some and try again")]
+    DatabaseFull {
+        /// Where it is.
+        at: String,
+    },
+    /// The database refused for a reason that is none of the above.
+    #[error("{at}: {why}")]
+    Database {
+        /// Where it is.
+        at: String,
+        /// What it said.
+        why: String,
+    },
 }
 
 /// A result with the store's error.

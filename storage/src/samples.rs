@@ -13,6 +13,7 @@ use no_engine::time::Millis;
 use no_engine::trace::{Caller, Origin};
 use proptest::option::of;
 use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A task that was just submitted for `echo`, with its record.
@@ -369,4 +370,82 @@ pub(crate) fn any_key_row() -> impl Strategy<Value = KeyRow> {
             expires_at,
         },
     )
+}
+
+/// Histories cut into batches, and what a store that committed them must give back.
+#[derive(Debug)]
+pub(crate) struct Histories {
+    /// Each history's in its order, the histories mixed.
+    pub(crate) batches: Vec<Batch>,
+    /// What is loaded.
+    pub(crate) live: BTreeMap<TaskId, Task>,
+    /// What is read.
+    pub(crate) read: BTreeMap<TaskId, (Task, Vec<Record>)>,
+    /// The keys, by their hashes.
+    pub(crate) keys: BTreeMap<u128, KeyRow>,
+}
+
+pub(crate) fn any_histories() -> impl Strategy<Value = Histories> {
+    let one = (any_task(), prop::collection::vec(any_event(), 0..4))
+        .prop_map(|(task, events)| (task, events.into_iter().map(|(event, _)| event).collect()));
+    let keys = prop::collection::vec(any_key_row(), 0..3);
+    let picks = prop::collection::vec(any::<prop::sample::Index>(), 30);
+    (prop::collection::vec(one, 1..6), keys, picks)
+        .prop_map(|(histories, keys, picks)| histories_of(histories, &keys, &picks))
+}
+
+fn histories_of(
+    histories: Vec<(Task, Vec<Event>)>,
+    keys: &[KeyRow],
+    picks: &[prop::sample::Index],
+) -> Histories {
+    let (mut queues, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    for (mut task, events) in histories {
+        let (first, mut header) = submitted(task.id, &task.input);
+        let mut records = vec![first];
+        let mut batches = VecDeque::from([batch(0, records.clone(), &[(&header, true)])]);
+        for event in events.into_iter().filter(is_later) {
+            let record = next(&mut header, event);
+            // Any header whatever, but for what never changes and the payloads of its end.
+            let fixed = (task.id, header.created_at, header.events);
+            (task.id, task.created_at, task.events) = fixed;
+            (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
+            task.change(|task| {
+                (task.fairness_key, task.tags, task.key) = (None, None, None);
+                task.origin.caller = None;
+                (task.input, task.output) = (task.input.stored(), None);
+            });
+            batches.push_back(batch(0, vec![record.clone()], &[(&task, false)]));
+            records.push(record);
+            header.events = task.events;
+        }
+        let last = if records.len() == 1 { header } else { task };
+        if !last.state.is_ended() || last.state == State::Failed {
+            live.insert(last.id, last.clone());
+        }
+        read.insert(last.id, (last, records));
+        queues.push(batches);
+    }
+    queues.push(VecDeque::from([Batch { keys: keys.to_vec(), ..Batch::default() }]));
+    let keys = keys.iter().map(|key| (key.hash, *key)).collect();
+    Histories { batches: interleaved(queues, picks), live, read, keys }
+}
+
+/// All batches, each history's in its order, the histories mixed as `picks` say.
+fn interleaved(mut queues: Vec<VecDeque<Batch>>, picks: &[prop::sample::Index]) -> Vec<Batch> {
+    let mut mixed = Vec::new();
+    for pick in picks.iter().cycle() {
+        queues.retain(|queue| !queue.is_empty());
+        if queues.is_empty() {
+            break;
+        }
+        let queue = pick.index(queues.len());
+        mixed.extend(queues[queue].pop_front());
+    }
+    mixed
+}
+
+/// Whether a test may put this event behind another one.
+fn is_later(event: &Event) -> bool {
+    !matches!(event, Event::Submitted { .. } | Event::Succeeded { .. } | Event::Removed)
 }

@@ -50,6 +50,16 @@ impl Draft {
         &mut self.bytes
     }
 
+    /// The entries so far.
+    pub(crate) fn entries(&self) -> &[u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
+    /// Its memory, to be used again.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Whether there are no entries yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.len() == HEADER_BYTES

@@ -16,7 +16,7 @@
 
 use crate::journal::Frame;
 use crate::sqlite::index::Index;
-use crate::sqlite::work::Written;
+use crate::sqlite::write::Written;
 use no_engine::port::CommitError;
 use no_engine::time::Millis;
 use rustix::time::{ClockId, clock_gettime};

@@ -14,12 +14,14 @@
 
 use crate::error::{Error, Malformed};
 use crate::journal::Frame;
+use crate::retention::Retention;
 use crate::rows::{AGENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
 use crate::sqlite::cell::{insert_sql, update_sql};
 use crate::sqlite::checkpoint::LogGauge;
 use crate::sqlite::schema;
-use crate::sqlite::tidy::{self, Retention};
-use crate::sqlite::work::{Work, Written};
+use crate::sqlite::tidy;
+use crate::sqlite::write::{Written, write};
+use crate::work::Work;
 use no_engine::port::CommitError;
 use no_engine::time::Millis;
 use rusqlite::{Connection, DEFAULT_NAME, ErrorCode, ffi, wal::CheckpointMode};
@@ -158,9 +160,9 @@ impl Index {
         self.written = self.transaction(|db, sql, _| {
             let mut work = Work::default();
             for frame in frames {
-                work.take(frame)?;
+                work.take(frame.entries())?;
             }
-            let written = work.write(db, sql)?;
+            let written = write(db, sql, &work.settle())?;
             schema::set_applied(db, number)?;
             Ok(written)
         })?;

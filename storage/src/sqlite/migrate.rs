@@ -11,7 +11,7 @@ use crate::rows::{self, Names, V1_EVENT_COLUMNS, V1_TASK_COLUMNS};
 use crate::sqlite::folder::Marker;
 use crate::sqlite::index::{Fault, Sql};
 use crate::sqlite::schema::{self, SCHEMA, TASK_TABLES, shard_path};
-use crate::sqlite::work::Work;
+use crate::work::Work;
 use no_engine::event::{Batch, TaskImage};
 use no_engine::port::CommitError;
 use rusqlite::Connection;
@@ -101,8 +101,7 @@ fn add_records(
 fn write(db: &Connection, sql: &Sql, piece: &Batch) -> std::result::Result<(), Fault> {
     let mut draft = Draft::new(Vec::new());
     write_batch(&mut draft, piece).map_err(|malformed: Malformed| Fault::Row(malformed))?;
-    let frame = draft.seal(1, &[0; 32]);
     let mut work = Work::default();
-    work.take(&frame)?;
-    work.write(db, sql).map(|_| ())
+    work.take(draft.entries())?;
+    crate::sqlite::write::write(db, sql, &work.settle()).map(|_| ())
 }

@@ -26,7 +26,7 @@ mod reshard;
 mod restore;
 mod schema;
 mod tidy;
-mod work;
+mod write;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 use crate::error::{Error, Result};
 use crate::sqlite::folder::{Marker, sync_folder};
 use crate::sqlite::schema::{self, journal_path, shard_path};
-use crate::sqlite::work::remove_task;
+use crate::sqlite::write::remove_task;
 use no_engine::control::placement;
 use no_engine::id::PartitionId;
 use rusqlite::Connection;

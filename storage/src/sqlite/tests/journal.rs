@@ -1,9 +1,7 @@
 //! Commit, load, read: what comes back is what was written.
 
 use super::*;
-use crate::samples::{
-    any_event, any_key_row, any_task, dead_lettered, large, next, started, submitted,
-};
+use crate::samples::{Histories, any_histories, dead_lettered, large, next, started, submitted};
 use no_engine::agent::definition::{Agent, Kind};
 use no_engine::event::{AgentRow, Event, KeyRow};
 use no_engine::payload::Payload;
@@ -11,7 +9,6 @@ use no_engine::port::CommitError;
 use no_engine::task::State;
 use no_engine::time::Millis;
 use proptest::prelude::*;
-use std::collections::VecDeque;
 
 #[test]
 fn what_is_committed_is_loaded_and_read() {
@@ -303,84 +300,23 @@ fn a_crash_leaves_whole_commits_in_their_order_wherever_a_file_is_torn() {
     }
 }
 
-/// A history: a task, its events, and how the commits cut it.
-fn any_history() -> impl Strategy<Value = Vec<(Task, Vec<Event>)>> {
-    let one = (any_task(), prop::collection::vec(any_event(), 0..4))
-        .prop_map(|(task, events)| (task, events.into_iter().map(|(event, _)| event).collect()));
-    prop::collection::vec(one, 1..6)
-}
-
-/// All batches, each history's in its order, the histories mixed as `picks` say.
-fn interleaved(mut queues: Vec<VecDeque<Batch>>, picks: &[prop::sample::Index]) -> Vec<Batch> {
-    let mut mixed = Vec::new();
-    for pick in picks.iter().cycle() {
-        queues.retain(|queue| !queue.is_empty());
-        if queues.is_empty() {
-            break;
-        }
-        let queue = pick.index(queues.len());
-        mixed.extend(queues[queue].pop_front());
-    }
-    mixed
-}
-
-/// Whether a test may put this event behind another one.
-fn is_later(event: &Event) -> bool {
-    !matches!(event, Event::Submitted { .. } | Event::Succeeded { .. } | Event::Removed)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn any_histories_committed_in_any_cuts_are_loaded_and_read(
-        histories in any_history(),
-        keys in prop::collection::vec(any_key_row(), 0..3),
-        cut in 1..5_usize,
-        after in 1..4_usize,
-        picks in prop::collection::vec(any::<prop::sample::Index>(), 30),
+        histories in any_histories(), cut in 1..5_usize, after in 1..4_usize,
     ) {
+        let Histories { batches, live, read, keys } = histories;
         let dir = folder();
         let following = Following::ByHand { after };
         let options = OpenOptions { partitions: 64, following, ..few() };
         let mut store = Store::open(dir.path(), &options).expect("a new folder");
         let mut journal = store.journal(ShardId(0)).expect("a journal");
-        let (mut queues, mut live, mut read) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        for (mut task, events) in histories {
-            let (first, mut header) = submitted(task.id, &task.input);
-            let mut records = vec![first];
-            let mut batches =
-                VecDeque::from([samples::batch(0, records.clone(), &[(&header, true)])]);
-            for event in events.into_iter().filter(is_later) {
-                let record = next(&mut header, event);
-                // Any header whatever, but for what never changes and the payloads of its end.
-                let fixed = (task.id, header.created_at, header.events);
-                (task.id, task.created_at, task.events) = fixed;
-                (task.agent, task.tenant) = (header.agent.clone(), header.tenant.clone());
-                task.change(|task| {
-                    (task.fairness_key, task.tags, task.key) = (None, None, None);
-                    task.origin.caller = None;
-                    (task.input, task.output) = (task.input.stored(), None);
-                });
-                batches.push_back(samples::batch(0, vec![record.clone()], &[(&task, false)]));
-                records.push(record);
-                header.events = task.events;
-            }
-            let last = if records.len() == 1 { header } else { task };
-            if !last.state.is_ended() || last.state == State::Failed {
-                live.insert(last.id, last.clone());
-            }
-            read.insert(last.id, (last, records));
-            queues.push(batches);
-        }
-        queues.push(VecDeque::from([Batch { keys: keys.clone(), ..Batch::default() }]));
-        let batches = interleaved(queues, &picks);
         for group in batches.chunks(cut) {
             journal.commit(group).expect("committed");
         }
         prop_assert_eq!(journal.tidy(Millis(0)), Ok(false), "and takes over the rest");
-        let (tasks, stored) = loaded(&store);
-        prop_assert_eq!(tasks, live);
-        prop_assert_eq!(stored, keys.into_iter().map(|key| (key.hash, key)).collect());
+        prop_assert_eq!(loaded(&store), (live, keys));
         let mut reader = store.reader().expect("a reader");
         for (id, (task, records)) in read {
             prop_assert_eq!(reader.task(id).expect("readable"), Some(task));

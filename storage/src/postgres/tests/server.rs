@@ -1,0 +1,216 @@
+//! A PostgreSQL of a test's own, on a Unix socket in a temporary folder. It syncs as it always does;
+//! where there is a folder in memory it stands there, as tests sync thousands of times.
+
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The longest wait for a server to come up, or to go.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The role that owns everything.
+pub(crate) const USER: &str = "no";
+
+/// The port that names the socket in its folder; nobody listens on it.
+pub(crate) const PORT: u16 = 5_432;
+
+/// Who PostgreSQL runs as when the tests run as root, whom it refuses.
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+/// A cluster, and the server that runs on it; ended when dropped.
+pub(crate) struct Server {
+    dir: TempDir,
+    bin: PathBuf,
+    account: Option<Account>,
+    child: Mutex<Option<Child>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Shared by the tests of one program that run at a time.
+static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+
+impl Server {
+    /// The one that the tests of this program share, each with a database of its own.
+    pub(crate) fn shared() -> Option<Arc<Server>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Some(server);
+        }
+        let server = Arc::new(Server::started()?);
+        *shared = Arc::downgrade(&server);
+        Some(server)
+    }
+
+    /// One that runs; `None`, and a word about it, when PostgreSQL is not installed.
+    pub(crate) fn started() -> Option<Server> {
+        let Some(bin) = programs() else {
+            let text = "SKIPPED: PostgreSQL is missing: run `make test`";
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{text}");
+            eprintln!("{text}");
+            return None;
+        };
+        let prefix = "no-postgres-";
+        let dir = TempDir::with_prefix_in(prefix, "/dev/shm");
+        let dir = dir.or_else(|_| TempDir::with_prefix(prefix)).expect("a folder");
+        let account = rustix::process::getuid().is_root().then(other_account);
+        if let Some(Account { uid, gid }) = account {
+            chown(dir.path(), Some(uid), Some(gid)).expect("root may");
+        }
+        let server = Server { dir, bin, account, child: Mutex::new(None) };
+        server.make_cluster();
+        server.start(&[]);
+        Some(server)
+    }
+
+    /// The folder of its socket.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A program of PostgreSQL's, as whom it runs.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        if let Some(Account { uid, gid }) = &self.account {
+            command.uid(*uid).gid(*gid);
+        }
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn make_cluster(&self) {
+        let mut command = self.command("initdb");
+        command.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        // Small segments of its log: the first is written whole.
+        command.args(["--wal-segsize=1", "--username", USER]).arg("--pgdata").arg(self.data());
+        let output = command.output().expect("initdb runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let rules = "local all with_password scram-sha-256\nlocal all all trust\n";
+        std::fs::write(self.data().join("pg_hba.conf"), rules).expect("written");
+    }
+
+    /// Starts it, with settings.
+    pub(crate) fn start(&self, settings: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        // What another server on this cluster left is looked at by the next one, and refused while
+        // anything of it is still there.
+        while !self.try_start(settings) {
+            assert!(Instant::now() < deadline, "PostgreSQL does not come up:\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn try_start(&self, settings: &[&str]) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(child.is_none(), "it runs");
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path());
+        let port = PORT.to_string();
+        command.args(["-p", &port, "-c", "listen_addresses=", "-c", "max_connections=40"]);
+        command.args(["-c", "shared_buffers=16MB", "-c", "autovacuum=off", "-c", "jit=off"]);
+        command.args(["-c", "max_wal_senders=0", "-c", "wal_level=minimal"]);
+        settings.iter().for_each(|setting| {
+            command.args(["-c", setting]);
+        });
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path());
+        command.stdout(Stdio::null()).stderr(log.expect("a log"));
+        let mut started = command.spawn().expect("it runs");
+        let deadline = Instant::now() + PATIENCE;
+        let is_up = loop {
+            if started.try_wait().expect("a child of ours").is_some() {
+                return false;
+            }
+            let listening = self.try_says("postgres", "SELECT 1").is_ok();
+            if listening || deadline <= Instant::now() {
+                break listening;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        };
+        *child = Some(started);
+        is_up
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Ends it as a power cut would, but for what the system still has.
+    pub(crate) fn kill(&self) {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut child) = child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Another database, empty; its name.
+    pub(crate) fn database(&self) -> String {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("test_{number}");
+        self.says("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    /// What it answers to a statement in that database.
+    pub(crate) fn says(&self, database: &str, sql: &str) -> String {
+        self.try_says(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Likewise, or what went wrong.
+    pub(crate) fn try_says(&self, database: &str, sql: &str) -> Result<String, String> {
+        let mut command = self.command("psql");
+        command.arg("-h").arg(self.dir.path()).args(["-p", &PORT.to_string(), "-U", USER]);
+        command.args(["-d", database, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        let output = command.output().expect("psql is with postgres");
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+/// The folder of PostgreSQL's programs, the newest that there is.
+fn programs() -> Option<PathBuf> {
+    let has_all =
+        |bin: &PathBuf| ["initdb", "postgres", "psql"].iter().all(|p| bin.join(p).exists());
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = debian.map(|version| version.path().join("bin")).filter(has_all);
+    let number = |bin: &PathBuf| {
+        let version = bin.parent()?.file_name()?.to_str()?;
+        version.parse::<u32>().ok()
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    debian.max_by_key(number).or_else(|| std::env::split_paths(&path).find(has_all))
+}
+
+/// An account that is not root: PostgreSQL's own, or nobody's.
+fn other_account() -> Account {
+    let accounts = std::fs::read_to_string("/etc/passwd").expect("accounts");
+    let account = ["postgres", "nobody"].iter().find_map(|name| {
+        let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        let mut number = || fields.next()?.parse().ok();
+        Some(Account { uid: number()?, gid: number()? })
+    });
+    account.expect("an account that is not root")
+}
