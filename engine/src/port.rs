@@ -34,6 +34,16 @@ pub trait Journal {
     fn tidy(&mut self, now: crate::time::Millis) -> Result<bool, CommitError>;
 }
 
+impl<J: Journal + ?Sized> Journal for Box<J> {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), CommitError> {
+        (**self).commit(batches)
+    }
+
+    fn tidy(&mut self, now: crate::time::Millis) -> Result<bool, CommitError> {
+        (**self).tidy(now)
+    }
+}
+
 /// A partition as its store has it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
@@ -82,6 +92,28 @@ pub trait Load {
     /// # Errors
     /// [`crate::Error::LoadFailed`] likewise.
     fn agents(&mut self) -> crate::Result<Vec<AgentRow>>;
+}
+
+impl<L: Load + ?Sized> Load for Box<L> {
+    fn tasks(
+        &mut self,
+        partitions: &[PartitionId],
+        take: &mut dyn FnMut(Task),
+    ) -> crate::Result<()> {
+        (**self).tasks(partitions, take)
+    }
+
+    fn keys(
+        &mut self,
+        partitions: &[PartitionId],
+        take: &mut dyn FnMut(KeyRow),
+    ) -> crate::Result<()> {
+        (**self).keys(partitions, take)
+    }
+
+    fn agents(&mut self) -> crate::Result<Vec<AgentRow>> {
+        (**self).agents()
+    }
 }
 
 /// Which tasks a list shows. Absent means any.
@@ -154,6 +186,29 @@ pub trait Reader {
                 }
             },
         }
+    }
+}
+
+impl<R: Reader + ?Sized> Reader for Box<R> {
+    fn task(&mut self, id: TaskId) -> Result<Option<Task>, String> {
+        (**self).task(id)
+    }
+
+    fn events(&mut self, id: TaskId, after: u32, limit: usize) -> Result<Vec<Record>, String> {
+        (**self).events(id, after, limit)
+    }
+
+    fn list(
+        &mut self,
+        filter: &Filter,
+        before: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Page, String> {
+        (**self).list(filter, before, limit)
+    }
+
+    fn blob(&mut self, id: TaskId, hash: Hash) -> Result<Option<Arc<[u8]>>, String> {
+        (**self).blob(id, hash)
     }
 }
 

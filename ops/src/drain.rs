@@ -2,7 +2,7 @@
 //! stop the parts in the reverse of the order in which they were started.
 
 use crate::agents::AgentsWatch;
-use crate::boot::{Guards, NetThread, ReaderThread, ShardThreads};
+use crate::boot::{Guards, Kept, NetThread, ReaderThread, ShardThreads};
 use crate::error::{EXIT_DONE, EXIT_FAILED, Error, Result};
 use crate::pool::PoolKeeper;
 use crate::shutdown::{self, Handler, Overseer};
@@ -11,7 +11,6 @@ use crate::vitals::{Stage, Vitals};
 use no_engine::command::Intake;
 use no_net::NetOrders;
 use no_net::core::Phase;
-use no_storage::Store;
 use no_storage::sqlite::Checkpoints;
 use no_storage::writer::Ended;
 use std::sync::Arc;
@@ -40,9 +39,9 @@ pub struct Parts {
     /// The reader.
     pub reader: ReaderThread,
     /// The checkpoints.
-    pub checkpoints: Checkpoints,
+    pub checkpoints: Option<Checkpoints>,
     /// The store, whose lock on the folder ends last.
-    pub store: Store,
+    pub store: Kept,
     /// Limits, audit log, revoked tokens.
     pub guards: Guards,
 }

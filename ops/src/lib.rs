@@ -29,6 +29,7 @@ pub mod live;
 pub mod metrics;
 pub mod monitor;
 pub mod pool;
+pub mod postgres;
 pub mod process;
 pub mod shutdown;
 pub mod spans;

@@ -9,6 +9,7 @@
 mod e2e;
 
 use e2e::client::{JSON, id_of, is_ended};
+use e2e::postgres::Postgres;
 use e2e::{Act, Client, Dice, Home, Node, PATIENCE, Seen, Server};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ use std::time::Instant;
 
 /// How often the node is killed.
 const ROUNDS: u64 = 50;
+/// And on a database.
+const DATABASE_ROUNDS: u64 = 10;
 /// Threads that submit.
 const CLIENTS: u64 = 4;
 /// A round has at most so many acknowledgements, or requests, before its kill.
@@ -301,6 +304,18 @@ fn round(
 
 #[test]
 fn fifty_kills_lose_nothing_and_repeat_nothing() {
+    kills(ROUNDS, |_| {}, |_| {});
+}
+
+#[test]
+fn kills_on_a_database_lose_nothing_and_repeat_nothing() {
+    let Some(postgres) = Postgres::start() else { return };
+    let on = |config: &mut Value| config["database"] = postgres.config();
+    kills(DATABASE_ROUNDS, on, |home| postgres.migrate(home));
+}
+
+/// Kills a node so many times. Its configuration and its home may be changed before it starts.
+fn kills(rounds: u64, change: impl FnOnce(&mut Value), prepare: impl FnOnce(&Home)) {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("again with SEED={seed}");
     let world = World {
@@ -308,10 +323,13 @@ fn fifty_kills_lose_nothing_and_repeat_nothing() {
         notes: Mutex::default(),
         acknowledged: Condvar::new(),
     };
-    let home = Home::new(config(&world.server));
+    let mut configured = config(&world.server);
+    change(&mut configured);
+    let home = Home::new(configured);
+    prepare(&home);
     let mut dice = Dice::new(seed);
     let mut interrupted = BTreeSet::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         interrupted = round(&world, &home, &mut dice, &interrupted);
     }
     let node = home.start();
@@ -334,7 +352,8 @@ fn fifty_kills_lose_nothing_and_repeat_nothing() {
     check_steps(&node, &tasks);
     check_requests(&notes, &tasks, &world.server.seen());
     // A run with too little going on shows nothing.
-    assert!(500 < notes.acknowledged.len() && 50 < notes.interrupted, "too little went on");
+    let (acknowledged, interrupted) = (notes.acknowledged.len() as u64, notes.interrupted as u64);
+    assert!(10 * rounds < acknowledged && rounds < interrupted, "too little went on");
     drop(notes);
     node.stop();
 }

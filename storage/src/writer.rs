@@ -25,6 +25,12 @@ pub trait Finish: Journal {
     fn finish(&mut self) -> Result<(), CommitError>;
 }
 
+impl<J: Finish + ?Sized> Finish for Box<J> {
+    fn finish(&mut self) -> Result<(), CommitError> {
+        (**self).finish()
+    }
+}
+
 /// Bounds of the loop.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {

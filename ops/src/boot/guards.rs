@@ -1,6 +1,7 @@
 //! What guards a node beside its tokens: the limits, the audit log with its thread, the watches
 //! over revoked tokens and the certificate, the thread that sends spans.
 
+use super::kept::Kept;
 use crate::audit::{AuditFiles, AuditWriter};
 use crate::config::Config;
 use crate::error::Result;
@@ -10,7 +11,6 @@ use no_auth::{Ledger, LedgerWatch};
 use no_net::audit::{self, AuditLink};
 use no_net::gate::Limits;
 use no_net::tls::TlsSource;
-use no_storage::Store;
 use std::sync::Arc;
 
 /// Every so many looks the limits forget who is at rest: ten seconds.
@@ -76,9 +76,8 @@ impl Guards {
     ///
     /// # Errors
     /// When the store cannot be read, or TLS has no roots.
-    pub(super) fn trace(&mut self, config: &Config, store: &Store) -> Result<Option<Tap>> {
-        let reader = || store.reader().map_err(super::store::refused);
-        let started = Exporter::start(config, &self.spans, reader)?;
+    pub(super) fn trace(&mut self, config: &Config, store: &Kept) -> Result<Option<Tap>> {
+        let started = Exporter::start(config, &self.spans, || store.reader())?;
         let (exporter, tap) = started.unzip();
         self.exporter = exporter;
         Ok(tap)

@@ -4,6 +4,7 @@
 //! takes the address, `run` waits for a reason to stop; `drain` stops everything in reverse.
 
 mod guards;
+mod kept;
 mod links;
 mod listen;
 mod nets;
@@ -13,6 +14,7 @@ mod shards;
 mod store;
 
 pub use guards::Guards;
+pub use kept::Kept;
 pub use nets::NetThread;
 pub use run::{Node, ReaderThread};
 pub use shards::ShardThreads;

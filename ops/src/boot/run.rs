@@ -1,6 +1,7 @@
 //! A running node: what was started, the watch over it, and the reasons to stop.
 
 use super::guards::Guards;
+use super::kept::Kept;
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::admin::About;
@@ -28,7 +29,6 @@ use no_net::redis::Redis;
 use no_net::redis::sessions::SharedSessions;
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
-use no_storage::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ impl Node {
         let nets = nets::start(&plan, net_ends, listeners, &net_cores)?;
         let Nets { threads: nets, reader_links } = nets;
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
-        let checkpoints = store.checkpoints().map_err(store::refused)?;
+        let checkpoints = store.checkpoints()?;
         let parts =
             Parts { orders, vitals, keepers, nets, shards, reader, checkpoints, store, guards };
         let watch = Watch::new()?;
@@ -226,7 +226,7 @@ fn outbound(config: &Config) -> Result<OutConfig> {
         .map_err(|error| refused(error.to_string()))
 }
 
-fn registry(config: &Config, store: &Store) -> Result<Arc<Registry>> {
+fn registry(config: &Config, store: &Kept) -> Result<Arc<Registry>> {
     let models: BTreeSet<Arc<str>> =
         config.models.keys().map(|name| name.as_str().into()).collect();
     let rows = store::agents(store, config)?;
@@ -302,13 +302,13 @@ fn reader_door() -> Result<(Bell, Sleeper, Eventfd)> {
 }
 
 fn start_reader(
-    store: &Store,
+    store: &Kept,
     links: Vec<ReaderLink>,
     bell: Bell,
     sleeper: Sleeper,
     eventfd: Eventfd,
 ) -> Result<ReaderThread> {
-    let mut reader = store.reader().map_err(store::refused)?;
+    let mut reader = store.reader()?;
     let is_over = Arc::new(AtomicBool::new(false));
     let theirs = Arc::clone(&is_over);
     let thread = shards::spawn("no-reader", move || {

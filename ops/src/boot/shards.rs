@@ -1,5 +1,6 @@
 //! Starts each shard's two threads: the shard itself, pinned, and its journal thread.
 
+use super::kept::Kept;
 use super::links::{Door, ShardEnds};
 use crate::config::Config;
 use crate::cores::{self, SystemClock};
@@ -10,13 +11,11 @@ use no_engine::doorbell::Bell;
 use no_engine::event::Batch;
 use no_engine::id::{Fence, ShardId};
 use no_engine::machine::{LastStop, Machine};
-use no_engine::port::{Ack, Clock as _};
+use no_engine::port::{Ack, Clock as _, Load};
 use no_engine::ring::{Receiver, Sender};
 use no_engine::shard::{Links, Pulse, Shard, run};
 use no_net::Registry;
-use no_storage::Store;
-use no_storage::sqlite::{SqliteJournal, SqliteLoad};
-use no_storage::writer::{self, Ended, WriterOptions};
+use no_storage::writer::{self, Ended, Finish, WriterOptions};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
@@ -52,7 +51,7 @@ pub(super) struct Plan<'a> {
 struct ShardPart {
     shard: ShardId,
     machine: Machine,
-    load: SqliteLoad,
+    load: Box<dyn Load + Send>,
     links: Links,
     door: Door,
     journal_bell: Bell,
@@ -72,7 +71,7 @@ struct ShardPart {
 /// [`Error::Store`] when a partition cannot be loaded.
 pub(super) fn start(
     plan: &Plan<'_>,
-    store: &mut Store,
+    store: &mut Kept,
     ends: Vec<ShardEnds>,
     cores: &[Option<usize>],
 ) -> Result<Vec<ShardThreads>> {
@@ -80,8 +79,8 @@ pub(super) fn start(
     let mut threads = Vec::new();
     for (number, ends) in ends.into_iter().enumerate() {
         let shard = ShardId(number as u16);
-        let journal = store.journal(shard).map_err(super::store::refused)?;
-        let load = store.loader(shard).map_err(super::store::refused)?;
+        let journal = store.journal(shard)?;
+        let load = store.loader(shard)?;
         let pulse = Arc::clone(&ends.pulse);
         let core = cores.get(number).copied().flatten();
         let (mut part, ends) = part(plan, shard, load, ends, core);
@@ -110,7 +109,7 @@ struct JournalEnds {
 fn part(
     plan: &Plan<'_>,
     shard: ShardId,
-    load: SqliteLoad,
+    load: Box<dyn Load + Send>,
     ends: ShardEnds,
     core: Option<usize>,
 ) -> (ShardPart, JournalEnds) {
@@ -164,7 +163,7 @@ fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), Stri
 
 fn start_journal(
     shard: ShardId,
-    mut journal: Traced<SqliteJournal>,
+    mut journal: Traced<Box<dyn Finish + Send>>,
     ends: JournalEnds,
     clock: SystemClock,
 ) -> Result<JoinHandle<Ended>> {

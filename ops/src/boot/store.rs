@@ -1,21 +1,29 @@
-//! Opens the embedded store, with a bar for what may take long.
+//! Opens the store: the configured database, or files, with a bar for what may take long.
 
+use super::kept::Kept;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use no_engine::event::AgentRow;
 use no_engine::id::ShardId;
-use no_engine::port::Load as _;
 use no_storage::{OpenOptions, Store};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Opens the store of the data folder, moving partitions between files if the number of shards
-/// changed.
+/// Opens the database that is configured, or else the store of the data folder.
 ///
 /// # Errors
-/// [`Error::Store`] with what is wrong with the folder and what to do.
-pub(super) fn open(config: &Config) -> Result<Store> {
+/// [`Error::Store`] with what is wrong and what to do.
+pub(super) fn open(config: &Config) -> Result<Kept> {
+    match &config.database {
+        Some(of) => Kept::shared(config, of),
+        None => Ok(Kept::Files(Box::new(files(config)?))),
+    }
+}
+
+/// Opens the store of the data folder, moving partitions between files if the number of shards
+/// changed.
+fn files(config: &Config) -> Result<Store> {
     let engine = &config.engine;
     let options = OpenOptions {
         partitions: engine.partitions,
@@ -46,8 +54,8 @@ pub(super) fn open(config: &Config) -> Result<Store> {
 ///
 /// # Errors
 /// As [`open`].
-pub(super) fn agents(store: &Store, config: &Config) -> Result<Vec<AgentRow>> {
-    let mut load = store.loader(ShardId(0)).map_err(refused)?;
+pub(super) fn agents(store: &Kept, config: &Config) -> Result<Vec<AgentRow>> {
+    let mut load = store.loader(ShardId(0))?;
     let kept = load.agents().map_err(|error| Error::Store { why: error.to_string() })?;
     let mut rows: BTreeMap<_, _> = kept.into_iter().map(|row| (row.name.clone(), row)).collect();
     for (name, agent) in &config.agents {

@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod completions;
 mod config;
+mod db;
 mod dev;
 mod health;
 mod journal;
@@ -67,6 +68,9 @@ enum Command {
     /// Look at the journals of a data folder, also while nO runs
     #[command(subcommand)]
     Journal(journal::Journal),
+    /// Look at the store; make a database's tables
+    #[command(subcommand)]
+    Db(db::Db),
     /// Check the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -122,6 +126,7 @@ impl Command {
             Command::Journal(journal) => journal.run(console),
             Command::Man(man) => man.run(console),
             Command::Backup(backup) => backup.run(console),
+            Command::Db(db) => db.run(console),
             Command::Audit(audit) => audit.run(console),
             Command::Completions(completions) => completions.run(console),
         }

@@ -1,12 +1,14 @@
 //! The configuration that was accepted: typed, complete, and sound as a whole. What starts nO reads
 //! this and nothing else.
 
+mod database;
 mod guarding;
 mod otlp;
 mod outbound;
 mod pool;
 mod redis;
 
+pub use database::Database;
 pub use guarding::Guarding;
 
 use super::fault::Fault;
@@ -163,6 +165,8 @@ pub struct Config {
     pub engine: Engine,
     /// Who may do what.
     pub security: Security,
+    /// The store that nodes share; `None` where it is files of the data folder.
+    pub database: Option<Database>,
     /// What nodes share; `None` when each is by itself.
     pub redis: Option<RedisConfig>,
     /// The issuer of tokens that are not our own.
@@ -190,6 +194,7 @@ pub fn check(mut raw: Raw, cores: usize) -> Result<Config, Vec<Fault>> {
         service: service(&mut raw),
         engine: engine(&raw, cores),
         security: security(&mut raw),
+        database: database::database(&mut raw),
         redis: redis::redis(&mut raw),
         oauth: oauth::oauth(&mut raw),
         roles: oauth::roles(&mut raw),

@@ -13,6 +13,7 @@ pub(crate) mod folder;
 pub(crate) mod forward;
 pub(crate) mod node;
 pub(crate) mod pipe;
+pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod shim;
 pub(crate) mod sse;

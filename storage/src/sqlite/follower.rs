@@ -79,6 +79,12 @@ pub struct StoreReading {
 pub struct StoreWatch(pub(crate) Arc<[Arc<Followed>]>);
 
 impl StoreWatch {
+    /// Of a store without files: there is nothing to read.
+    #[must_use]
+    pub fn none() -> StoreWatch {
+        StoreWatch(Arc::from([]))
+    }
+
     /// One reading for each shard, in order.
     pub fn read(&self) -> impl Iterator<Item = StoreReading> {
         self.0.iter().map(|followed| {

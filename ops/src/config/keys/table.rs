@@ -1,7 +1,7 @@
 //! The keys of the node itself, by section: from `service` to `monitoring`.
 
 use super::Kind::{Duration, Flag, OneOf, Secret, Text, Texts, Whole};
-use super::{DAY_MS, Key, otlp, refused, waits, works};
+use super::{DAY_MS, Key, otlp, works};
 
 /// Of a limit: a second, or at once.
 const RATE: super::Kind = Whole(1, 1_000_000);
@@ -66,6 +66,13 @@ pub(super) const KEYS: &[Key] = &[
         "30000",
         &[],
         "how long running steps may finish after SIGTERM",
+    ),
+    works(
+        "service.node",
+        Text,
+        "",
+        &["NO_NODE_NAME"],
+        "the node's name among those that share a database; by default the host's",
     ),
     works("service.maxConnections", Whole(1, 1_000_000), "10000", &[], "open connections"),
     works(
@@ -162,11 +169,39 @@ pub(super) const KEYS: &[Key] = &[
         &[],
         "free disk below which new work is refused with 507",
     ),
-    refused("database.host", Text, "", &["NO_DB_HOST"], "PostgreSQL host; the store of many nodes"),
-    waits("database.port", Whole(1, 65_535), "5432", &["NO_DB_PORT"], "PostgreSQL port"),
-    waits("database.name", Text, "\"no\"", &["NO_DB_NAME"], "PostgreSQL database"),
-    waits("database.user", Text, "\"no\"", &["NO_DB_USER"], "PostgreSQL user"),
-    waits("database.password", Secret, "", &["NO_DB_PASSWORD"], "PostgreSQL password"),
+    works(
+        "database.host",
+        Text,
+        "",
+        &["NO_DB_HOST"],
+        "PostgreSQL (13 or newer) that keeps tasks in place of the data folder: a host name, an \
+         address, or the folder of a Unix socket",
+    ),
+    works("database.port", Whole(1, 65_535), "5432", &["NO_DB_PORT"], "PostgreSQL port"),
+    works("database.name", Text, "\"no\"", &["NO_DB_NAME"], "PostgreSQL database"),
+    works("database.user", Text, "\"no\"", &["NO_DB_USER"], "PostgreSQL user"),
+    works("database.password", Secret, "", &["NO_DB_PASSWORD"], "PostgreSQL password"),
+    works(
+        "database.tls",
+        Flag,
+        "false",
+        &["NO_DB_TLS"],
+        "speak TLS to PostgreSQL; its certificate is checked against the system's authorities",
+    ),
+    works(
+        "database.timeout",
+        Duration(60_000),
+        "10000",
+        &[],
+        "longest wait for an answer of PostgreSQL; a commit is one",
+    ),
+    works(
+        "database.retry",
+        Duration(3_600_000),
+        "30000",
+        &[],
+        "how long commits wait for a database that is away before the node ends",
+    ),
     works(
         "redis.host",
         Text,

@@ -66,8 +66,7 @@ fn what_is_not_built_is_refused_when_it_is_turned_on() {
         "{\"performance\":{\"caching\":{\"enabled\":true},\"autoscaling\":{\"enabled\":false}}}",
         &[("NO_DB_HOST", "db"), ("NO_DB_PORT", "5433")],
         &expect![[r#"
-            c.json:1: performance.caching.enabled: is not built yet (it means: cache model and tool answers; remove it)
-            NO_DB_HOST: database.host: is not built yet (it means: PostgreSQL host; the store of many nodes; remove it)"#]],
+            c.json:1: performance.caching.enabled: is not built yet (it means: cache model and tool answers; remove it)"#]],
     );
 }
 

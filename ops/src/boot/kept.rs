@@ -1,0 +1,125 @@
+//! Where a node's tasks are kept: in files of its own, or in a database that nodes share. Both give
+//! the parts that threads own.
+//!
+//! A node takes all partitions of a database when it starts: whoever had them before commits
+//! nothing more and ends. Several nodes that share the partitions out between them are not built
+//! yet.
+
+use super::store::refused;
+use crate::config::Config;
+use crate::config::checked::Database;
+use crate::error::{Error, Result};
+use crate::postgres;
+use no_engine::control::partitions_of;
+use no_engine::id::{PartitionId, ShardId};
+use no_engine::port::{Load, Reader};
+use no_storage::Store;
+use no_storage::postgres::{JournalOptions, PgJournal, PgStore};
+use no_storage::sqlite::{Checkpoints, StoreWatch};
+use no_storage::writer::Finish;
+
+/// An open store of either kind.
+pub enum Kept {
+    /// Files in the data folder.
+    Files(Box<Store>),
+    /// A database.
+    Database(Shared),
+}
+
+/// A database, with this node's journals in it.
+pub struct Shared {
+    store: PgStore,
+    /// Until they are asked for.
+    journals: Vec<Option<PgJournal>>,
+    was_clean: bool,
+}
+
+impl Kept {
+    /// Takes all partitions of the database for this node.
+    pub(super) fn shared(config: &Config, of: &Database) -> Result<Kept> {
+        let engine = &config.engine;
+        // Keys and the audit log are this node's own.
+        let failed = |source| Error::File { path: engine.data_dir.clone(), source };
+        std::fs::create_dir_all(&engine.data_dir).map_err(failed)?;
+        let options = postgres::options(of)?;
+        let store = PgStore::open(&options, engine.partitions).map_err(refused)?;
+        let all: Vec<PartitionId> = (0..engine.partitions).map(PartitionId).collect();
+        let owned = store.take(&of.node, &all).map_err(refused)?;
+        let mut journals = Vec::new();
+        for shard in (0..engine.shards).map(ShardId) {
+            let ours = partitions_of(shard, engine.partitions, engine.shards);
+            let is_ours = |partition: &PartitionId| ours.binary_search(partition).is_ok();
+            let journal = store.journal(&JournalOptions {
+                owner: of.node.clone(),
+                shard,
+                owned: owned.iter().copied().filter(|(id, _)| is_ours(id)).collect(),
+                retention_ms: engine.retention_ms,
+            });
+            journals.push(Some(journal.map_err(refused)?));
+        }
+        let was_clean = journals.iter().flatten().all(PgJournal::was_clean);
+        tracing::info!(
+            target: "journal", node = of.node, partitions = owned.len(), "took the database's tasks"
+        );
+        Ok(Kept::Database(Shared { store, journals, was_clean }))
+    }
+
+    /// The journal of a shard, for its journal thread. Asked for once.
+    pub(super) fn journal(&mut self, shard: ShardId) -> Result<Box<dyn Finish + Send>> {
+        match self {
+            Kept::Files(store) => Ok(Box::new(store.journal(shard).map_err(refused)?)),
+            Kept::Database(shared) => {
+                let journal = shared.journals[usize::from(shard.0)].take();
+                Ok(Box::new(journal.expect("a shard has one journal")))
+            }
+        }
+    }
+
+    /// A loader of a shard's partitions, to be used before its first commit.
+    pub(super) fn loader(&self, shard: ShardId) -> Result<Box<dyn Load + Send>> {
+        Ok(match self {
+            Kept::Files(store) => Box::new(store.loader(shard).map_err(refused)?),
+            Kept::Database(shared) => Box::new(shared.store.loader().map_err(refused)?),
+        })
+    }
+
+    /// A reader of everything, for one thread.
+    pub(super) fn reader(&self) -> Result<Box<dyn Reader + Send>> {
+        Ok(match self {
+            Kept::Files(store) => Box::new(store.reader().map_err(refused)?),
+            Kept::Database(shared) => Box::new(shared.store.reader().map_err(refused)?),
+        })
+    }
+
+    /// Looks at what journals and indexes in files do; a database has its own figures.
+    pub(super) fn watch(&self) -> StoreWatch {
+        match self {
+            Kept::Files(store) => store.watch(),
+            Kept::Database(_) => StoreWatch::none(),
+        }
+    }
+
+    /// The thread that files need beside their journals.
+    pub(super) fn checkpoints(&self) -> Result<Option<Checkpoints>> {
+        match self {
+            Kept::Files(store) => store.checkpoints().map(Some).map_err(refused),
+            Kept::Database(_) => Ok(None),
+        }
+    }
+
+    /// Whether nO stopped in good order when it last had this.
+    pub(super) fn was_clean(&self) -> bool {
+        match self {
+            Kept::Files(store) => store.was_clean(),
+            Kept::Database(shared) => shared.was_clean,
+        }
+    }
+
+    /// The lowest fence that a task may be given.
+    pub(super) fn fences_from(&self) -> u64 {
+        match self {
+            Kept::Files(store) => store.fences_from(),
+            Kept::Database(_) => 0,
+        }
+    }
+}
