@@ -159,6 +159,8 @@ fn a_stale_fence_commits_nothing() {
     batch.tasks.extend(submit(3).tasks);
     let why = refused(&database, &mut old, batch);
     assert!(why.contains("its fence is stale"), "{why}");
+    let unknown = store.take("b", &[PartitionId(6), PartitionId(7)]);
+    check(unknown, "the store has no partition 7");
     // Nor does it leave in order, or write what is of no partition.
     let mut old = journal_of(&store, "a");
     let _ = store.take("b", &[PartitionId(6)]).expect("taken");
