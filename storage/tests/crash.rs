@@ -98,7 +98,7 @@ impl Shared {
     fn new(server: Arc<Server>, partitions: u16, shards: u16) -> Shared {
         let options = PgOptions {
             host: server.folder().to_str().expect("plain").to_owned(),
-            port: server::PORT,
+            port: server.port(),
             name: server.database(),
             user: server::USER.to_owned(),
             ..PgOptions::default()

@@ -1,9 +1,9 @@
 //! One transaction of a journal, through whatever comes between.
 //!
-//! A commit is one round trip: the beginning, the journal's number, the fences, the rows and the end
-//! are sent together. When the connection breaks before all is answered, nobody knows whether it is
-//! in. So each one counts the journal's number up, in the same transaction, and whoever connects
-//! again reads it:
+//! A commit is one round trip: the beginning, the journal's number, the fences, the rows and the
+//! end are sent together. When the connection breaks before all is answered, nobody knows whether
+//! it is in. So each one counts the journal's number up, in the same transaction, and whoever
+//! connects again reads it:
 //!
 //! ```text
 //! number in the database      the commit       then

@@ -2,8 +2,8 @@
 //! of the database (`commit.rs`), and what it wrote can be read at once.
 //!
 //! Invariants: `commit` returns `Ok` only after the server said that it is in, or was found to have
-//! it; rows are written of partitions that are the journal's own only, and under their fences. After
-//! any failure but a full disk the journal is poisoned and refuses everything.
+//! it; rows are written of partitions that are the journal's own only, and under their fences.
+//! After any failure but a full disk the journal is poisoned and refuses everything.
 
 use crate::error::{Error, Result};
 use crate::journal::entry::write_batch;

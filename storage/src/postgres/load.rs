@@ -1,5 +1,5 @@
-//! Loading from the shared database: the open tasks, keys and agents of some partitions, each handed
-//! over as it is read, a bounded piece at a time, all as they were at one moment.
+//! Loading from the shared database: the open tasks, keys and agents of some partitions, each
+//! handed over as it is read, a bounded piece at a time, all as they were at one moment.
 
 use crate::error::{Error, Malformed, Result};
 use crate::postgres::fault::not_done;

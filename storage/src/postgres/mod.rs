@@ -1,9 +1,9 @@
 //! The store that nodes share: a PostgreSQL database, or one that speaks its protocol.
 //!
 //! [`migrate`] makes its tables, [`PgStore::open`] looks whether they and the server are fit, and
-//! gives out the parts that threads own: a journal for each shard, loaders, readers. Each part has a
-//! connection of its own, on a runtime that moves only while its thread waits: the threads are those
-//! of the embedded store.
+//! gives out the parts that threads own: a journal for each shard, loaders, readers. Each part has
+//! a connection of its own, on a runtime that moves only while its thread waits: the threads are
+//! those of the embedded store.
 //!
 //! `options` says where the database is, `session` is one connection, `pipeline` sends several
 //! requests in one round trip, `value` maps cells, `fault` sorts what goes wrong. `sql` and `write`
@@ -133,6 +133,10 @@ impl PgStore {
             },
         )?;
         taken.sort_unstable();
+        if let Some(other) = partitions.iter().find(|id| taken.iter().all(|(own, _)| own != *id)) {
+            let why = format!("the store has no partition {}", other.0);
+            return Err(Error::Database { at: self.options.at(), why });
+        }
         Ok(taken)
     }
 

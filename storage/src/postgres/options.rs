@@ -61,40 +61,27 @@ impl PgOptions {
         self.host.starts_with('/')
     }
 
-    /// The library's form. The server must take writes if `needs_writes`.
-    pub(crate) fn config(&self, session: Target) -> Config {
+    /// The library's form, for a session of that name. The server must be one that takes writes,
+    /// also for reading: another may not have yet what was acknowledged.
+    pub(crate) fn config(&self, session: &str) -> Config {
         let mut config = Config::new();
         config
             .host(&self.host)
             .port(self.port)
             .dbname(&self.name)
             .user(&self.user)
-            .application_name(match session {
-                Target::Primary => "no journal",
-                Target::Any => "no reader",
-            })
+            .application_name(session)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .connect_timeout(self.connect_timeout)
             .tcp_user_timeout(PEER_TIMEOUT)
             .keepalives_idle(PEER_TIMEOUT);
         if let Some(password) = &self.password {
             config.password(password);
         }
-        if session == Target::Primary {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
         let is_tls = self.tls.is_some() && !self.is_local();
         config.ssl_mode(if is_tls { SslMode::Require } else { SslMode::Disable });
         config
     }
-}
-
-/// Which server a session needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Target {
-    /// One that takes writes.
-    Primary,
-    /// Any.
-    Any,
 }
 
 impl fmt::Debug for PgOptions {
@@ -120,7 +107,7 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         let options = PgOptions { password: Some("s3cret".into()), ..PgOptions::default() };
-        let shown = format!("{options:?} {:?}", options.config(Target::Primary));
+        let shown = format!("{options:?} {:?}", options.config("no journal"));
         assert!(shown.contains("[redacted]") && !shown.contains("s3cret"), "{shown}");
     }
 }

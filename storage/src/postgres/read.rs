@@ -1,9 +1,9 @@
-//! Reading the shared database for requests: one task, its history, lists, payloads. On a connection
-//! of its own, from which a read is asked again once when it broke.
+//! Reading the shared database for requests: one task, its history, lists, payloads. On a
+//! connection of its own; a read is asked again once when that broke.
 //!
-//! A list looks at a bounded number of rows and then answers with what it has and where to go on, so
-//! that a filter that fits nothing costs the same as any other. A history is read with its task in
-//! one snapshot: what ended it stands in the task's row.
+//! A list looks at a bounded number of rows and then answers with what it has and where to go on,
+//! so that a filter that fits nothing costs the same as any other. A history is read with its task
+//! in one snapshot: what ended it stands in the task's row.
 
 use crate::error::{Error, Malformed, Result};
 use crate::postgres::commit::in_time;
@@ -149,8 +149,8 @@ impl PgReader {
     }
 }
 
-/// Adds the records behind `after` of a task's own row and of rows of its history. Returns where the
-/// next row begins, at the earliest.
+/// Adds the records behind `after` of a task's own row and of rows of its history. Returns where
+/// the next row begins, at the earliest.
 fn pieces_of(
     found: &Row,
     pieces: &[Row],

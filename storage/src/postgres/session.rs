@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::postgres::fault::{not_connected, not_done, said};
-use crate::postgres::options::{PgOptions, Target};
+use crate::postgres::options::PgOptions;
 use crate::postgres::pipeline::{Broken, Request, pipelined};
 use crate::postgres::value::Param;
 use std::time::Duration;
@@ -64,8 +64,12 @@ impl Session {
     }
 
     async fn open(options: &PgOptions, purpose: Purpose) -> Result<Session, Error> {
-        let is_any = matches!(purpose, Purpose::Read);
-        let config = options.config(if is_any { Target::Any } else { Target::Primary });
+        let config = options.config(match purpose {
+            Purpose::Commit => "no journal",
+            Purpose::Read => "no reader",
+            Purpose::Load => "no loader",
+            Purpose::Migrate => "no migration",
+        });
         let of_connect = |error| not_connected(options, &error);
         let session = match &options.tls {
             Some(tls) if !options.is_local() => {

@@ -59,7 +59,7 @@ impl Database {
 fn options(server: &Server, name: &str) -> PgOptions {
     PgOptions {
         host: server.folder().to_str().expect("plain").to_owned(),
-        port: server::PORT,
+        port: server.port(),
         name: name.to_owned(),
         user: server::USER.to_owned(),
         retry: Duration::from_secs(60),
@@ -93,12 +93,11 @@ fn commit(journal: &mut PgJournal, batch: Batch) {
 fn loaded(store: &PgStore) -> (BTreeMap<TaskId, Task>, BTreeMap<u128, KeyRow>) {
     let (mut tasks, mut keys) = (BTreeMap::new(), BTreeMap::new());
     let mut loader = store.loader().expect("a loader");
-    for partition in all(store.partitions()) {
-        let loaded = loader.load(partition).expect("sound rows");
-        assert!(loaded.tasks.iter().all(|task| task.id.partition() == partition));
-        tasks.extend(loaded.tasks.into_iter().map(|task| (task.id, task)));
-        keys.extend(loaded.keys.into_iter().map(|key| (key.hash, key)));
-    }
+    let all = all(store.partitions());
+    let take = &mut |task: Task| assert!(tasks.insert(task.id, task).is_none(), "loaded twice");
+    loader.tasks(&all, take).expect("sound rows");
+    let take = &mut |key: KeyRow| assert!(keys.insert(key.hash, key).is_none(), "loaded twice");
+    loader.keys(&all, take).expect("sound rows");
     (tasks, keys)
 }
 

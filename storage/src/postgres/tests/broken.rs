@@ -100,6 +100,21 @@ fn sessions_that_are_ended_lose_nothing_and_have_nothing_twice() {
     assert!(10 <= ended, "{ended}");
 }
 
+#[test]
+fn a_read_whose_session_was_ended_is_asked_again() {
+    let Some(database) = Database::made() else { return };
+    let store = database.open();
+    commit_two(&mut journal_of(&store, "a"), 0, &AtomicU64::new(0));
+    let mut reader = store.reader().expect("a reader");
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE application_name = 'no reader' AND datname = current_database()";
+    for _ in 0..3 {
+        assert_eq!(history(&mut reader, id(0)).len(), 2);
+        assert_eq!(database.server.says(&database.name, end), "1");
+    }
+    assert!(reader.task(id(0)).expect("again").is_some());
+}
+
 /// A store whose connections go through a proxy, with the tasks so far committed.
 struct Cuts {
     database: Database,

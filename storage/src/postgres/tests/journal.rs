@@ -213,7 +213,7 @@ fn a_long_history_goes_in_slices() {
 fn any_histories_committed_in_any_cuts_are_loaded_and_read() {
     let Some(database) = Database::made() else { return };
     let store = PgStore::open(&database.options(), 64).expect("a sound database");
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(48));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(32));
     let checked = runner.run(&(any_histories(), 1..5_usize), |(histories, cut)| {
         database.server.says(&database.name, "TRUNCATE tasks, events, blobs, keys");
         let Histories { batches, live, read, keys } = histories;

@@ -75,6 +75,45 @@ fn a_server_that_would_lose_commits_is_refused() {
 }
 
 #[test]
+fn with_tls_the_server_must_be_the_one_that_was_asked_for() {
+    let Some(server) = Server::started() else { return };
+    let name = server.database();
+    server.says("postgres", "ALTER ROLE no PASSWORD 's3cret-1'");
+    server.kill();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+    server.listen_with_tls(&made.cert.pem(), &made.signing_key.serialize_pem());
+    server.start(&["listen_addresses=127.0.0.1", "ssl=on"]);
+    let trusting = |certificate: &rcgen::Certificate| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().expect("there are some");
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        PgOptions {
+            host: "127.0.0.1".into(),
+            port: server.port(),
+            password: Some("s3cret-1".into()),
+            tls: Some(Arc::new(config)),
+            ..options(&server, &name)
+        }
+    };
+    let good = trusting(&made.cert);
+    migrate(&good).expect("migrated");
+    let store = PgStore::open(&good, PARTITIONS_FEW).expect("sound");
+    commit(&mut journal_of(&store, "a"), submit(0));
+    assert_eq!(loaded(&store).0.len(), 1);
+
+    let another = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+    check(super::check(&trusting(&another.cert)), "certificate");
+    check(super::check(&PgOptions { host: "localhost".into(), ..good.clone() }), "certificate");
+    // The server takes none without TLS, and none with a wrong password.
+    check(super::check(&PgOptions { tls: None, ..good.clone() }), "refuses the role no: ");
+    let wrong = Some("s3cret-2".to_owned());
+    check(super::check(&PgOptions { password: wrong, ..good }), "refuses the role no: password");
+}
+
+#[test]
 fn two_migrations_at_once_make_the_tables_once() {
     let Some(server) = Server::shared() else { return };
     for _ in 0..3 {
@@ -120,6 +159,8 @@ fn a_stale_fence_commits_nothing() {
     batch.tasks.extend(submit(3).tasks);
     let why = refused(&database, &mut old, batch);
     assert!(why.contains("its fence is stale"), "{why}");
+    let unknown = store.take("b", &[PartitionId(6), PartitionId(7)]);
+    check(unknown, "the store has no partition 7");
     // Nor does it leave in order, or write what is of no partition.
     let mut old = journal_of(&store, "a");
     let _ = store.take("b", &[PartitionId(6)]).expect("taken");

@@ -1,10 +1,13 @@
 //! A PostgreSQL of a test's own, on a Unix socket in a temporary folder. It syncs as it always does;
 //! where there is a folder in memory it stands there, as tests sync thousands of times.
 
-use std::os::unix::fs::chown;
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -15,7 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The role that owns everything.
 pub(crate) const USER: &str = "no";
 
-/// The port that names the socket in its folder; nobody listens on it.
+/// The port that names a socket in its folder; nobody listens on it.
 pub(crate) const PORT: u16 = 5_432;
 
 /// Who PostgreSQL runs as when the tests run as root, whom it refuses.
@@ -30,6 +33,8 @@ pub(crate) struct Server {
     bin: PathBuf,
     account: Option<Account>,
     child: Mutex<Option<Child>>,
+    /// The port that names its socket; only one with TLS listens on it.
+    port: AtomicU16,
 }
 
 impl Drop for Server {
@@ -68,7 +73,8 @@ impl Server {
         if let Some(Account { uid, gid }) = account {
             chown(dir.path(), Some(uid), Some(gid)).expect("root may");
         }
-        let server = Server { dir, bin, account, child: Mutex::new(None) };
+        let server =
+            Server { dir, bin, account, child: Mutex::new(None), port: AtomicU16::new(PORT) };
         server.make_cluster();
         server.start(&[]);
         Some(server)
@@ -77,6 +83,29 @@ impl Server {
     /// The folder of its socket.
     pub(crate) fn folder(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port.load(Ordering::Relaxed)
+    }
+
+    /// Has it listen on a port of this machine, with TLS and this certificate, from its next start.
+    pub(crate) fn listen_with_tls(&self, certificate: &str, key: &str) {
+        let file = |name: &str, text: &str| {
+            let path = self.data().join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its own");
+            if let Some(Account { uid, gid }) = &self.account {
+                chown(&path, Some(*uid), Some(*gid)).expect("root may");
+            }
+        };
+        file("server.crt", certificate);
+        file("server.key", key);
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        self.port.store(free.expect("a port").port(), Ordering::Relaxed);
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+        std::fs::write(self.data().join("pg_hba.conf"), rules).expect("written");
     }
 
     fn data(&self) -> PathBuf {
@@ -120,7 +149,7 @@ impl Server {
         assert!(child.is_none(), "it runs");
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path());
-        let port = PORT.to_string();
+        let port = self.port().to_string();
         command.args(["-p", &port, "-c", "listen_addresses=", "-c", "max_connections=40"]);
         command.args(["-c", "shared_buffers=16MB", "-c", "autovacuum=off", "-c", "jit=off"]);
         command.args(["-c", "max_wal_senders=0", "-c", "wal_level=minimal"]);
@@ -164,8 +193,8 @@ impl Server {
 
     /// Another database, empty; its name.
     pub(crate) fn database(&self) -> String {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{number}");
         self.says("postgres", &format!("CREATE DATABASE {name}"));
         name
@@ -179,7 +208,7 @@ impl Server {
     /// Likewise, or what went wrong.
     pub(crate) fn try_says(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut command = self.command("psql");
-        command.arg("-h").arg(self.dir.path()).args(["-p", &PORT.to_string(), "-U", USER]);
+        command.arg("-h").arg(self.dir.path()).args(["-p", &self.port().to_string(), "-U", USER]);
         command.args(["-d", database, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]);
         let output = command.output().expect("psql is with postgres");
         if output.status.success() {
