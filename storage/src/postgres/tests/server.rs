@@ -1,10 +1,10 @@
 //! A PostgreSQL of a test's own, on a Unix socket in a temporary folder. It syncs as it always does;
 //! where there is a folder in memory it stands there, as tests sync thousands of times.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -112,12 +112,19 @@ impl Server {
         self.dir.path().join("data")
     }
 
-    /// A program of PostgreSQL's, as whom it runs.
+    /// A program of PostgreSQL's, as whom it runs. The change of account is left to `setpriv`: what
+    /// this process has open is then another's for a moment only, locks on files too.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
-        if let Some(Account { uid, gid }) = &self.account {
-            command.uid(*uid).gid(*gid);
-        }
+        let program = self.bin.join(program);
+        let mut command = match &self.account {
+            None => Command::new(program),
+            Some(Account { uid, gid }) => {
+                let mut command = Command::new("setpriv");
+                let (uid, gid) = (uid.to_string(), gid.to_string());
+                command.args(["--clear-groups", "--reuid", &uid, "--regid", &gid]).arg(program);
+                command
+            }
+        };
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }
@@ -186,6 +193,13 @@ impl Server {
     pub(crate) fn kill(&self) {
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut child) = child {
+            // Its sessions would finish what they have, and end by themselves only then. No new
+            // ones come while it is stopped.
+            let pid = Pid::from_child(&child);
+            let _ = kill_process(pid, Signal::STOP);
+            for session in children_of(pid) {
+                let _ = kill_process(session, Signal::KILL);
+            }
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -205,23 +219,43 @@ impl Server {
         self.try_says(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Likewise, or what went wrong.
+    /// Likewise, or what went wrong: the first value of its last row.
     pub(crate) fn try_says(&self, database: &str, sql: &str) -> Result<String, String> {
-        let mut command = self.command("psql");
-        command.arg("-h").arg(self.dir.path()).args(["-p", &self.port().to_string(), "-U", USER]);
-        command.args(["-d", database, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]);
-        let output = command.output().expect("psql is with postgres");
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.dir.path()).port(self.port()).user(USER).dbname(database);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let answer = runtime.expect("a runtime").block_on(async {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+            let connection = tokio::spawn(connection);
+            let answer = client.simple_query(sql).await;
+            connection.abort();
+            answer
+        });
+        let answer = answer.map_err(|error| format!("{error:?}"))?;
+        let value = answer.iter().rev().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Ok(value.unwrap_or_default().to_owned())
     }
+}
+
+/// The processes that this one started and that still run.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name before it may hold anything, brackets too.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        after_name.split_whitespace().nth(1) == Some(&parent.as_raw_nonzero().to_string())
+    };
+    numbers.filter(is_child).filter_map(Pid::from_raw).collect()
 }
 
 /// The folder of PostgreSQL's programs, the newest that there is.
 fn programs() -> Option<PathBuf> {
-    let has_all =
-        |bin: &PathBuf| ["initdb", "postgres", "psql"].iter().all(|p| bin.join(p).exists());
+    let has_all = |bin: &PathBuf| ["initdb", "postgres"].iter().all(|p| bin.join(p).exists());
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let debian = debian.map(|version| version.path().join("bin")).filter(has_all);
     let number = |bin: &PathBuf| {
