@@ -27,6 +27,7 @@ fn help_is_an_overview() {
           token        Make, list and revoke access tokens
           backup       Back a data folder up while nO runs, check backups, bring one back
           journal      Look at the journals of a data folder, also while nO runs
+          db           Look at the store; make a database's tables
           audit        Check the audit log
           bench        Measure what this machine can hold, in a few seconds
           completions  Print completions for a shell
@@ -80,7 +81,8 @@ fn every_command_explains_itself() {
     let commands = "serve;dev;task submit;task get;task list;task watch;task cancel;task retry;\
         task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
         config validate;config show;config keys;token create;token list;token revoke;\
-        audit verify;backup create;backup verify;backup restore;journal inspect;smoke;bench;man;\
+        audit verify;backup create;backup verify;backup restore;journal inspect;db migrate;db health-check;db test-connection;smoke;\
+        bench;man;\
         completions";
     for command in commands.split(';') {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
