@@ -35,7 +35,7 @@ use tokio_postgres::{Row, Statement};
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// What an answer may take beyond the time that the server takes for one statement.
-const ANSWER_SLACK: Duration = Duration::from_secs(5);
+const ANSWER_SLACK: Duration = Duration::from_secs(2);
 
 /// Where the number of a journal stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

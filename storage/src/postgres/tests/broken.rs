@@ -53,7 +53,7 @@ fn disturbed(database: &Database, disturb: impl FnOnce(&dyn Fn(u64))) {
             let deadline = Instant::now() + PATIENCE;
             while acknowledged.load(Ordering::Relaxed) < enough && !committing.is_finished() {
                 assert!(Instant::now() < deadline, "no commits");
-                std::thread::yield_now();
+                std::thread::park_timeout(Duration::from_millis(1));
             }
         });
         is_over.store(true, Ordering::Relaxed);
@@ -176,6 +176,32 @@ fn a_commit_that_comes_in_late_is_in_once() {
             assert!(Instant::now() < deadline, "nobody waits");
         }
         drop(late);
+        committing.join().expect("it is in");
+    });
+    check_all(&database, &store, 2);
+}
+
+#[test]
+fn a_server_that_hangs_is_waited_for_no_longer_than_asked_and_has_nothing_twice() {
+    let Some(server) = Server::started() else { return };
+    let database = Database::on(Arc::new(server));
+    let proxy = Proxy::before(&database.server);
+    let host = proxy.folder().to_str().expect("plain").to_owned();
+    let options = PgOptions { host, connect_timeout: PATIENCE, ..database.options() };
+    let options = PgOptions { statement_timeout: Duration::from_secs(1), ..options };
+    let store = PgStore::open(&options, PARTITIONS_FEW).expect("a sound database");
+    let mut journal = journal_of(&store, "a");
+    commit_two(&mut journal, 0, &AtomicU64::new(0));
+    database.server.hang();
+    std::thread::scope(|scope| {
+        let committing = scope.spawn(|| commit_two(&mut journal, 1, &AtomicU64::new(0)));
+        // It gave up on the answer, and asks again from the beginning.
+        let (before, deadline) = (proxy.connections(), Instant::now() + PATIENCE);
+        while proxy.connections() == before {
+            assert!(Instant::now() < deadline, "it waits for ever");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        database.server.go_on();
         committing.join().expect("it is in");
     });
     check_all(&database, &store, 2);

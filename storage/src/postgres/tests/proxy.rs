@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The end of a transaction as it is sent, and what the server says when it is done.
@@ -27,6 +28,7 @@ pub(super) enum Cut {
 pub(super) struct Proxy {
     dir: TempDir,
     cut: Arc<Mutex<Option<Cut>>>,
+    connections: Arc<AtomicU32>,
 }
 
 impl Proxy {
@@ -35,19 +37,26 @@ impl Proxy {
         let dir = TempDir::with_prefix("no-proxy-").expect("a folder");
         let (cut, to) = (Arc::new(Mutex::new(None)), socket(server.folder()));
         let listener = UnixListener::bind(socket(dir.path())).expect("a socket");
-        let theirs = Arc::clone(&cut);
+        let connections = Arc::new(AtomicU32::new(0));
+        let (theirs, count) = (Arc::clone(&cut), Arc::clone(&connections));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, UnixStream::connect(&to)) else { continue };
+                count.fetch_add(1, Ordering::Relaxed);
                 forward(client, server, &theirs);
             }
         });
-        Proxy { dir, cut }
+        Proxy { dir, cut, connections }
     }
 
     /// The folder of its socket.
     pub(super) fn folder(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Connections that were made so far.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Cuts the next transaction so.
@@ -60,7 +69,7 @@ impl Proxy {
         let deadline = Instant::now() + PATIENCE;
         while self.cut.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             assert!(Instant::now() < deadline, "nothing was cut");
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     }
 }

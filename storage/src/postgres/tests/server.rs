@@ -205,6 +205,26 @@ impl Server {
         }
     }
 
+    /// Has it and its sessions hang.
+    pub(crate) fn hang(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Has them go on.
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = Pid::from_child(child.as_ref().expect("it runs"));
+        kill_process(pid, signal).expect("a child of ours");
+        for session in children_of(pid) {
+            // It may have ended since.
+            let _ = kill_process(session, signal);
+        }
+    }
+
     /// Another database, empty; its name.
     pub(crate) fn database(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
