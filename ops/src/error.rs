@@ -100,8 +100,8 @@ pub enum Error {
         /// What is wrong, with the key.
         why: String,
     },
-    /// A shard's journal failed to sync; the others were drained.
-    #[error("the disk failed: shard {shard} is halted")]
+    /// A shard's journal failed, or its tasks are another node's by now; the others were drained.
+    #[error("the store failed: shard {shard} is halted; the log says why")]
     Disk {
         /// The shard.
         shard: u16,

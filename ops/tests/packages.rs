@@ -12,7 +12,7 @@ mod tools;
 
 use deployed::{place, text};
 use e2e::no;
-use no_ops::config::keys::{KEYS, Key, Standing};
+use no_ops::config::keys::KEYS;
 use no_ops::shutdown::handlers;
 use serde_json::Value;
 use std::path::Path;
@@ -84,29 +84,40 @@ fn the_dockerfile_passes_hadolint_and_health_is_asked_as_it_can_be() {
     assert_eq!(output.status.code(), Some(1), "nothing answers there: {}", said(&output));
 }
 
-#[test]
-fn the_compose_file_is_accepted_and_so_is_what_it_sets() {
-    let Some(compose) = tools::deploy("docker-compose") else { return };
-    let home = tempfile::tempdir().expect("a folder");
+/// What compose makes of the file with that profile and those variables.
+fn composed(compose: &Path, home: &Path, profile: &[&str], set: &[(&str, &str)]) -> Value {
     let mut command = Command::new(compose);
-    command.env("DOCKER_CONFIG", home.path()).arg("-f").arg(place("docker-compose.yml"));
+    command.env("DOCKER_CONFIG", home).envs(set.iter().copied());
+    command.arg("-f").arg(place("docker-compose.yml")).args(profile);
     let output = command.args(["config", "--format", "json"]).output().expect("it runs");
     assert!(output.status.success(), "{}", said(&output));
-    let whole: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let service = &whole["services"]["no-master-agent-loop"];
-    let environment = service["environment"].as_object().expect("variables");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What a service of it sets is a configuration that nO accepts.
+fn accepted(service: &Value, home: &Path) {
     let mut validate = no();
-    validate.args(["config", "validate"]).current_dir(home.path());
-    // Redis is looked at as soon as this version has it.
-    let waits = |name: &str| {
-        let of_redis = |key: &&Key| key.path == "redis.host" && key.env.contains(&name);
-        KEYS.iter().find(of_redis).is_some_and(|key| key.standing == Standing::Refused)
-    };
-    for (name, value) in environment.iter().filter(|(name, _)| !waits(name)) {
+    validate.args(["config", "validate"]).current_dir(home);
+    for (name, value) in service["environment"].as_object().expect("variables") {
         validate.env(name, value.as_str().expect("text"));
     }
     let output = validate.output().expect("it runs");
     assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn the_compose_file_is_accepted_and_so_is_what_it_sets() {
+    let Some(compose) = tools::deploy("docker-compose") else { return };
+    let home = tempfile::tempdir().expect("a folder");
+    let plain = composed(&compose, home.path(), &[], &[]);
+    assert!(plain["services"]["postgres"].is_null(), "{plain}");
+    accepted(&plain["services"]["no-master-agent-loop"], home.path());
+    let set = [("NO_DB_HOST", "postgres")];
+    let whole = composed(&compose, home.path(), &["--profile", "postgres"], &set);
+    let service = &whole["services"]["no-master-agent-loop"];
+    assert_eq!(service["environment"]["NO_DB_HOST"], "postgres");
+    accepted(service, home.path());
+    accepted(&whole["services"]["migrate"], home.path());
 
     let grace = service["stop_grace_period"].as_str().expect("a time");
     let minutes: u64 = grace.trim_end_matches("0s").trim_end_matches('m').parse().expect("minutes");
