@@ -21,6 +21,8 @@ mod work;
 pub mod writer;
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod samples;
 
 pub use error::{Error, Result};

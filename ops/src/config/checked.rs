@@ -5,6 +5,7 @@ mod database;
 mod guarding;
 mod otlp;
 mod outbound;
+mod peer;
 mod pool;
 mod redis;
 

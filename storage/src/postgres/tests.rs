@@ -2,26 +2,25 @@
 
 mod broken;
 mod journal;
-mod list;
 mod proxy;
 mod refused;
 mod server;
 
 use super::*;
+use crate::contract::{Kept, Loaded, PARTITIONS_FEW, history, id};
 use crate::samples;
-use no_engine::event::{Batch, KeyRow, Record};
+use no_engine::event::{AgentRow, Batch, KeyRow, Record};
 use no_engine::id::{ShardId, TaskId};
-use no_engine::port::{Journal, Load, Reader};
+use no_engine::port::{CommitError, Filter, Journal, Load, Page, Reader};
 use no_engine::task::Task;
+use no_engine::time::Millis;
 use server::Server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Few partitions, so that they are shared unevenly.
-const PARTITIONS_FEW: u16 = 7;
-
 /// A database of a test's own, with tables.
+#[derive(Clone)]
 struct Database {
     server: Arc<Server>,
     name: String,
@@ -79,18 +78,13 @@ fn journal_of(store: &PgStore, owner: &str) -> PgJournal {
     store.journal(&journal).expect("a journal")
 }
 
-/// The id of the `i`th task: ids grow, partitions take turns.
-fn id(i: u64) -> TaskId {
-    TaskId::new(1_000_000 + i * 10, i, PartitionId((i % u64::from(PARTITIONS_FEW)) as u16))
-}
-
 /// Commits one batch.
 fn commit(journal: &mut PgJournal, batch: Batch) {
     journal.commit(&[batch]).expect("committed");
 }
 
 /// All that the store loads: open tasks by id, keys by hash.
-fn loaded(store: &PgStore) -> (BTreeMap<TaskId, Task>, BTreeMap<u128, KeyRow>) {
+fn loaded(store: &PgStore) -> Loaded {
     let (mut tasks, mut keys) = (BTreeMap::new(), BTreeMap::new());
     let mut loader = store.loader().expect("a loader");
     let all = all(store.partitions());
@@ -101,7 +95,50 @@ fn loaded(store: &PgStore) -> (BTreeMap<TaskId, Task>, BTreeMap<u128, KeyRow>) {
     (tasks, keys)
 }
 
-/// The whole history of a task.
-fn history(reader: &mut PgReader, id: TaskId) -> Vec<Record> {
-    reader.events(id, 0, usize::MAX).expect("readable")
+/// A database of its own with one journal, as the contract wants it.
+struct World {
+    database: Database,
+    store: PgStore,
+    journal: PgJournal,
+}
+
+impl World {
+    /// `None` when PostgreSQL is not installed.
+    fn made() -> Option<World> {
+        let database = Database::made()?;
+        let store = database.open();
+        let journal = journal_of(&store, "a");
+        Some(World { database, store, journal })
+    }
+}
+
+impl Kept for World {
+    fn commit(&mut self, batches: &[Batch]) -> std::result::Result<(), CommitError> {
+        self.journal.commit(batches)
+    }
+
+    fn tidy(&mut self, now: Millis) -> std::result::Result<bool, CommitError> {
+        self.journal.tidy(now)
+    }
+
+    fn loaded(&self) -> Loaded {
+        loaded(&self.store)
+    }
+
+    fn agents(&self) -> Vec<AgentRow> {
+        self.store.loader().expect("a loader").agents().expect("sound rows")
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(self.store.reader().expect("a reader"))
+    }
+
+    fn page_within(&self, filter: &Filter, before: Option<TaskId>, rows_max: usize) -> Page {
+        let mut reader = self.store.reader().expect("a reader");
+        reader.page_within(filter, before, 10, rows_max).expect("readable")
+    }
+
+    fn rows(&self, table: &str) -> u64 {
+        self.database.count(table)
+    }
 }

@@ -10,16 +10,15 @@ mod reshard;
 mod restore;
 
 use super::*;
+use crate::contract::{Kept, Loaded, PARTITIONS_FEW, history, id};
 use crate::samples;
-use no_engine::event::{Batch, Record};
+use no_engine::event::{AgentRow, Batch, Record};
 use no_engine::id::{PartitionId, TaskId};
-use no_engine::port::{Journal, Load, Reader};
+use no_engine::port::{CommitError, Filter, Journal, Load, Page, Reader};
 use no_engine::task::Task;
+use no_engine::time::Millis;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
-
-/// Few partitions, so that shards share them unevenly.
-const PARTITIONS_FEW: u16 = 7;
 
 fn options(shards: u16) -> OpenOptions {
     OpenOptions { partitions: PARTITIONS_FEW, shards, ..few() }
@@ -54,18 +53,13 @@ fn copy(dir: &Path) -> TempDir {
     to
 }
 
-/// The id of the `i`th task: ids grow, partitions take turns.
-fn id(i: u64) -> TaskId {
-    TaskId::new(1_000_000 + i * 10, i, PartitionId((i % u64::from(PARTITIONS_FEW)) as u16))
-}
-
 /// Commits one batch.
 fn commit(journal: &mut SqliteJournal, batch: Batch) {
     journal.commit(&[batch]).expect("committed");
 }
 
 /// All that the store loads: open tasks by id, keys by hash.
-fn loaded(store: &Store) -> (BTreeMap<TaskId, Task>, BTreeMap<u128, no_engine::event::KeyRow>) {
+fn loaded(store: &Store) -> Loaded {
     let (mut tasks, mut keys) = (BTreeMap::new(), BTreeMap::new());
     for shard in 0..store.shards() {
         let mut loader = store.loader(ShardId(shard)).expect("a loader");
@@ -82,11 +76,6 @@ fn loaded(store: &Store) -> (BTreeMap<TaskId, Task>, BTreeMap<u128, no_engine::e
         }
     }
     (tasks, keys)
-}
-
-/// The whole history of a task.
-fn history(reader: &mut SqliteReader, id: TaskId) -> Vec<Record> {
-    reader.events(id, 0, usize::MAX).expect("readable")
 }
 
 /// Rows of a table in a shard's file.
@@ -118,4 +107,57 @@ fn submit(
 /// The journals of all shards.
 fn journals(store: &mut Store) -> Vec<SqliteJournal> {
     (0..store.shards()).map(|shard| store.journal(ShardId(shard)).expect("a journal")).collect()
+}
+
+/// A store in a folder of its own, with all journals, as the contract wants it.
+struct World {
+    dir: TempDir,
+    store: Store,
+    journals: Vec<SqliteJournal>,
+}
+
+impl World {
+    fn new(options: &OpenOptions) -> World {
+        let dir = folder();
+        let mut store = Store::open(dir.path(), options).expect("a new folder");
+        let journals = journals(&mut store);
+        World { dir, store, journals }
+    }
+}
+
+impl Kept for World {
+    fn commit(&mut self, batches: &[Batch]) -> std::result::Result<(), CommitError> {
+        let (partitions, shards) = (self.store.partitions(), self.store.shards());
+        let task = batches.iter().flat_map(|batch| &batch.tasks).next();
+        let shard = task.map_or(ShardId(0), |image| {
+            no_engine::control::placement(image.task.id.partition(), partitions, shards)
+        });
+        self.journals[usize::from(shard.0)].commit(batches)
+    }
+
+    fn tidy(&mut self, now: Millis) -> std::result::Result<bool, CommitError> {
+        self.journals[0].tidy(now)
+    }
+
+    fn loaded(&self) -> Loaded {
+        loaded(&self.store)
+    }
+
+    fn agents(&self) -> Vec<AgentRow> {
+        self.store.loader(ShardId(0)).expect("a loader").agents().expect("sound rows")
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(self.store.reader().expect("a reader"))
+    }
+
+    fn page_within(&self, filter: &Filter, before: Option<TaskId>, rows_max: usize) -> Page {
+        let reader = self.store.reader().expect("a reader");
+        reader.page_within(filter, before, 10, rows_max).expect("readable")
+    }
+
+    fn rows(&self, table: &str) -> u64 {
+        let all = (0..self.store.shards()).map(|shard| count(self.dir.path(), shard, table));
+        all.sum::<i64>().cast_unsigned()
+    }
 }

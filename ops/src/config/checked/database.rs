@@ -1,6 +1,7 @@
 //! What `database` says: the store that nodes share, in place of the data folder's files.
 
-use super::{flag, small, text, whole};
+use super::peer::{Peer, peer};
+use super::{text, whole};
 use crate::config::raw::{Raw, parts};
 use no_auth::Secret;
 use std::time::Duration;
@@ -33,23 +34,7 @@ const NODE_BYTES_MAX: usize = 128;
 
 /// Reads it; `None` without a host, whatever else is said.
 pub(super) fn database(raw: &mut Raw) -> Option<Database> {
-    let host = text(raw, "database.host");
-    if host.is_empty() {
-        return None;
-    }
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let is_host = host.chars().all(is_name) || host.parse::<std::net::IpAddr>().is_ok();
-    if !is_host && !host.starts_with('/') {
-        let problem =
-            format!("must be a host name, an address or the folder of a socket, not {host:?}");
-        let hint = "the port goes into database.port, the rest into keys of its own".to_owned();
-        raw.fault(&parts("database.host"), problem, Some(hint));
-    }
-    let is_tls = flag(raw, "database.tls");
-    if is_tls && host.starts_with('/') {
-        let problem = "means nothing over a Unix socket";
-        raw.fault(&parts("database.tls"), problem, Some("remove it".to_owned()));
-    }
+    let Peer { host, port, is_tls } = peer(raw, "database")?;
     let timeout_ms = whole(raw, "database.timeout");
     if timeout_ms == 0 {
         raw.fault(&parts("database.timeout"), "must be a millisecond or more", None);
@@ -64,7 +49,7 @@ pub(super) fn database(raw: &mut Raw) -> Option<Database> {
     }
     Some(Database {
         host,
-        port: small(raw, "database.port"),
+        port,
         name: text(raw, "database.name"),
         user: text(raw, "database.user"),
         password: raw.secret("database.password"),

@@ -1,6 +1,7 @@
 //! What `redis` says, and whether sessions can be shared over it.
 
-use super::{Config, flag, small, text, whole};
+use super::peer::{Peer, peer};
+use super::{Config, text, whole};
 use crate::config::raw::{Raw, parts};
 use no_auth::shared::SHARED_SECRET_BYTES_MIN;
 use no_net::redis::RedisConfig;
@@ -11,23 +12,7 @@ const PREFIX_BYTES_MAX: usize = 64;
 
 /// Reads it; `None` without a host, whatever else is said.
 pub(super) fn redis(raw: &mut Raw) -> Option<RedisConfig> {
-    let host = text(raw, "redis.host");
-    if host.is_empty() {
-        return None;
-    }
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let is_host = host.chars().all(is_name) || host.parse::<std::net::IpAddr>().is_ok();
-    if !is_host && !host.starts_with('/') {
-        let problem =
-            format!("must be a host name, an address or the path of a socket, not {host:?}");
-        let hint = "the port goes into redis.port, TLS into redis.tls".to_owned();
-        raw.fault(&parts("redis.host"), problem, Some(hint));
-    }
-    let is_tls = flag(raw, "redis.tls");
-    if is_tls && host.starts_with('/') {
-        let problem = "means nothing over a Unix socket";
-        raw.fault(&parts("redis.tls"), problem, Some("remove it".to_owned()));
-    }
+    let Peer { host, port, is_tls } = peer(raw, "redis")?;
     let timeout_ms = whole(raw, "redis.timeout");
     if timeout_ms == 0 {
         raw.fault(&parts("redis.timeout"), "must be a millisecond or more", None);
@@ -39,7 +24,7 @@ pub(super) fn redis(raw: &mut Raw) -> Option<RedisConfig> {
     }
     Some(RedisConfig {
         host,
-        port: small(raw, "redis.port"),
+        port,
         password: raw.secret("redis.password"),
         is_tls,
         timeout: Duration::from_millis(timeout_ms),
