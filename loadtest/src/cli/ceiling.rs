@@ -52,14 +52,11 @@ impl Ceiling {
         let pin = self.pin;
         let plan = Plan { pace, connections, pipeline, warmup, pin, ..Plan::default() };
         let report = ceiling::run(&plan, &mut *self.output.observer())?;
-        self.output.write_json(&report)?;
-        self.output.write_svg(|| crate::svg::render(&report))?;
-        if !self.output.json_only() {
-            let us = report.driver.cpu_us_per_request;
-            print!("{}", table::render(&report));
-            let per_core = rate(1e6 / us.max(1e-3));
-            println!("\none core is good for {per_core} requests/s, at {} µs each", short(us));
-        }
+        let us = report.driver.cpu_us_per_request;
+        let (per_core, each) = (rate(1e6 / us.max(1e-3)), short(us));
+        let good = format!("\none core is good for {per_core} requests/s, at {each} µs each\n");
+        let table = || table::render(&report) + &good;
+        self.output.give(&report, || crate::svg::render(&report), table)?;
         Ok(ExitCode::SUCCESS)
     }
 }

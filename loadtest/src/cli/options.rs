@@ -107,12 +107,27 @@ impl OutputOptions {
     }
 
     /// Whether standard output carries JSON and nothing else.
-    pub(super) fn json_only(&self) -> bool {
+    fn json_only(&self) -> bool {
         self.json.as_deref() == Some(Path::new("-"))
     }
 
+    /// Gives a report in each form that was asked for.
+    pub(super) fn give(
+        &self,
+        report: &impl serde::Serialize,
+        svg: impl FnOnce() -> String,
+        table: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.write_json(report)?;
+        self.svg.as_deref().map_or(Ok(()), |file| write_file(file, &svg()))?;
+        if !self.json_only() {
+            print!("{}", table());
+        }
+        Ok(())
+    }
+
     /// Writes the JSON to where it was asked for.
-    pub(super) fn write_json(&self, report: &impl serde::Serialize) -> Result<()> {
+    fn write_json(&self, report: &impl serde::Serialize) -> Result<()> {
         let Some(file) = &self.json else { return Ok(()) };
         let text = serde_json::to_string_pretty(report)
             .map_err(|why| Error::System { what: "JSON".to_owned(), why: why.into() })?;
@@ -121,11 +136,6 @@ impl OutputOptions {
             return Ok(());
         }
         write_file(file, &text)
-    }
-
-    /// Writes the SVG to where it was asked for.
-    pub(super) fn write_svg(&self, svg: impl FnOnce() -> String) -> Result<()> {
-        self.svg.as_deref().map_or(Ok(()), |file| write_file(file, &svg()))
     }
 }
 

@@ -48,11 +48,9 @@ impl Profile {
         if let Some(served) = served {
             served.stop()?;
         }
-        self.output.write_json(&report)?;
-        self.output.write_svg(|| svg::render(&report.report))?;
-        if !self.output.json_only() {
-            print!("{}\n{}", table::render(&report.report), profile::render(&report.thresholds));
-        }
+        let (load, thresholds) = (&report.report, &report.thresholds);
+        let table = || format!("{}\n{}", table::render(load), profile::render(thresholds));
+        self.output.give(&report, || svg::render(load), table)?;
         Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

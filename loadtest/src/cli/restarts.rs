@@ -50,11 +50,7 @@ impl Restarts {
             ..RestartsPlan::new(serve)
         };
         let report = plan.run(&mut *self.output.observer())?;
-        self.output.write_json(&report)?;
-        self.output.write_svg(|| svg(&report))?;
-        if !self.output.json_only() {
-            print!("{}", table(&report));
-        }
+        self.output.give(&report, || svg(&report), || table(&report))?;
         Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -205,14 +205,12 @@ impl Run {
         if let Some(served) = served {
             served.stop()?;
         }
-        self.output.write_json(&report)?;
-        self.output.write_svg(|| svg::render(&report))?;
-        if !self.output.json_only() {
-            print!("{}", table::render(&report));
-            if !self.output.quiet {
-                print!("\n{}", plot::render(&report.latency.accepted));
-            }
-        }
+        let plot = || match self.output.quiet {
+            true => String::new(),
+            false => format!("\n{}", plot::render(&report.latency.accepted)),
+        };
+        let table = || format!("{}{}", table::render(&report), plot());
+        self.output.give(&report, || svg::render(&report), table)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -59,11 +59,7 @@ impl Soak {
         if let Some(served) = served {
             served.stop()?;
         }
-        self.output.write_json(&report)?;
-        self.output.write_svg(|| svg(&report))?;
-        if !self.output.json_only() {
-            print!("{}", table(&report));
-        }
+        self.output.give(&report, || svg(&report), || table(&report))?;
         Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
