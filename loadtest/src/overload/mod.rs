@@ -12,7 +12,8 @@ mod show;
 use crate::cores::Pinned;
 use crate::drive::drive;
 use crate::error::{Error, Result};
-use crate::plan::{Agent, CONNECTIONS_MAX, PIPELINE_MAX, Pace, Plan, Target, Tasks};
+use crate::peak::peak_plan;
+use crate::plan::{CONNECTIONS_MAX, PIPELINE_MAX, Pace, Plan, Target, Tasks};
 use crate::prober::Probers;
 use crate::report::{Latency, Requests, machine};
 use crate::run::{Observer, measure};
@@ -28,8 +29,6 @@ const PROBED: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
 const PROBE_RATE: f64 = 100.0;
 /// Connections of that client.
 const PROBE_CONNECTIONS: usize = 4;
-/// The longest that a task may take at the peak.
-const PEAK_WAIT: Duration = Duration::from_secs(20);
 /// How long its latency is learnt without load.
 const UNLOADED: Duration = Duration::from_secs(5);
 /// How long to wait for things to be as before.
@@ -101,14 +100,10 @@ impl OverloadPlan {
         Plan { pace, target, connections, pipeline, warmup, ..self.plan.clone() }
     }
 
-    /// A closed loop. One task after the other is asked for, each when the last has ended: else the
-    /// queue would be filled instead of the peak found. `echo` has ended when it is acknowledged.
     fn peak_plan(&self) -> Plan {
-        let pace = Pace::Max { duration: self.peak_duration };
-        let plan = self.with(pace, self.peak_connections, 1);
-        let is_loop = self.tasks.agent != Agent::Echo && self.tasks.batch == 1;
-        let wait = is_loop.then_some(PEAK_WAIT);
-        Plan { target: Target::Submit(Tasks { wait, ..self.tasks.clone() }), ..plan }
+        let (duration, connections) = (self.peak_duration, self.peak_connections);
+        let plan = self.with(Pace::Max { duration }, connections, 1);
+        peak_plan(&plan, &self.tasks, duration)
     }
 
     fn probe_plan(&self, duration: Duration) -> Plan {
