@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(1);
 /// How long the peak is looked for.
 const PEAK: Duration = Duration::from_secs(8);
-/// Shorter is no soak: a fifth of it must hold several seconds.
-const DURATION_MIN: Duration = Duration::from_secs(15);
+/// Shorter is no soak: in the first fifth of it caches must have filled.
+const DURATION_MIN: Duration = Duration::from_secs(60);
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl SoakPlan {
     /// [`Error::Plan`], which says what to do.
     pub fn check(&self) -> Result<()> {
         if self.duration < DURATION_MIN {
-            let text = "--duration must be 15s or more, to tell the end from the beginning";
+            let text = "--duration must be 1m or more: before that caches still fill";
             return Err(Error::Plan(text.to_owned()));
         }
         self.plan_at(self.rate.unwrap_or(1.0)).check()
