@@ -3,7 +3,9 @@
 use crate::agent::definition::Agent;
 use crate::agent::state::ModelAnswer;
 use crate::id::{Attempt, Fence, PartitionId, ReplyTo, Step, TaskId};
+use crate::machine::LastStop;
 use crate::payload::Payload;
+use crate::port::Loaded;
 use crate::task::{NewTask, Task, TaskError, Usage};
 use crate::time::Millis;
 use crate::trace::Trace;
@@ -172,6 +174,27 @@ pub enum Command {
         /// Who asks.
         reply: ReplyTo,
     },
+    /// Take a partition in while the shard runs. [`Answer::Done`].
+    Adopt {
+        /// Who asks.
+        reply: ReplyTo,
+        /// Which.
+        partition: PartitionId,
+        /// As its store has it, under the fence that the shard writes with from now on.
+        loaded: Box<Loaded>,
+        /// How whoever had it before had stopped.
+        last_stop: LastStop,
+    },
+    /// Let a partition go. [`Answer::Done`] when all that was decided of it is durable and nothing
+    /// more will be.
+    Leave {
+        /// Who asks.
+        reply: ReplyTo,
+        /// Which.
+        partition: PartitionId,
+        /// What runs has so long to end, in ms.
+        within_ms: u64,
+    },
     /// Refuse or take new work for a reason that the node knows.
     SetIntake(Intake),
     /// So many slots on the whole node from now on; each shard takes its even share.
@@ -307,6 +330,9 @@ pub enum Refusal {
         /// Its state.
         state: crate::task::State,
     },
+    /// Its partition is not this shard's, or not any more: another node has it, or will.
+    #[error("partition {} is another node's", .0.0)]
+    Moved(PartitionId),
     /// The agent is not known to this shard.
     #[error("no such agent")]
     AgentUnknown,
@@ -353,6 +379,7 @@ impl Refusal {
             Refusal::NotLive(_) => "not_live",
             Refusal::TaskEnded { .. } => "task_ended",
             Refusal::WrongState { .. } => "wrong_state",
+            Refusal::Moved(_) => "moved",
             Refusal::AgentUnknown => "agent_unknown",
             Refusal::KeyReused => "key_reused",
             Refusal::LeaseLost => "lease_lost",
@@ -428,6 +455,8 @@ impl Command {
                 | Command::Cancel { .. }
                 | Command::SetAgent { .. }
                 | Command::KeepAgent { .. }
+                | Command::Adopt { .. }
+                | Command::Leave { .. }
         )
     }
 
@@ -446,6 +475,8 @@ impl Command {
             | Command::Report { reply, .. }
             | Command::KeepAgent { reply, .. }
             | Command::SetAgent { reply, .. }
+            | Command::Adopt { reply, .. }
+            | Command::Leave { reply, .. }
             | Command::Stats { reply } => Some(*reply),
             Command::Unwatch { .. }
             | Command::Unsubscribe { .. }

@@ -1,6 +1,7 @@
 //! The master controller's decisions, pure: which shard owns a partition, and how slots are shared
-//! out; how large the pool is stands in [`pool`].
+//! out; how large the pool is stands in [`pool`], which node owns what in [`nodes`].
 
+pub mod nodes;
 pub mod pool;
 
 use crate::id::{PartitionId, ShardId};

@@ -29,6 +29,8 @@ pub struct PartitionState {
     pub keys: Keys,
     /// The last place given to a ready task.
     pub ready_seq: u64,
+    /// Whether it is on its way to another node: nothing of it starts here any more.
+    pub is_leaving: bool,
 }
 
 /// Tasks by their id, in two tables.
@@ -273,7 +275,8 @@ impl PartitionState {
     /// A partition without tasks.
     #[must_use]
     pub fn new(id: PartitionId) -> PartitionState {
-        PartitionState { id, tasks: Tasks::default(), keys: Keys::new(id), ready_seq: 0 }
+        let (tasks, keys) = (Tasks::default(), Keys::new(id));
+        PartitionState { id, tasks, keys, ready_seq: 0, is_leaving: false }
     }
 
     /// What a store should give back for this state: live tasks and dead letters.

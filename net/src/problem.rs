@@ -245,6 +245,7 @@ impl From<Refusal> for Problem {
             Refusal::HistoryFull => Code::HistoryFull,
             Refusal::DiskFull => Code::DiskFull,
             Refusal::Draining => Code::Draining,
+            Refusal::Moved(_) => Code::PartitionUnowned,
             Refusal::Halted => Code::ShardHalted,
             Refusal::Unanswered => Code::QueueFull,
         };

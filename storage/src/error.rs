@@ -192,6 +192,30 @@ pub enum Error {
         /// Of the configuration.
         asked: u16,
     },
+    /// Another cluster has the database.
+    #[error(
+        "{at} holds the store of the cluster {found:?}, not of {asked:?}: name another database, or \
+         set database.cluster to {found:?}"
+    )]
+    DatabaseOfOthers {
+        /// Where it is.
+        at: String,
+        /// Of the store.
+        found: String,
+        /// Of the configuration.
+        asked: String,
+    },
+    /// This machine's clock and the server's are too far apart.
+    #[error(
+        "this machine's clock is {} ms {} that of {at}: set both by NTP", .ahead_ms.abs(),
+        if *.ahead_ms < 0 { "behind" } else { "ahead of" }
+    )]
+    DatabaseClock {
+        /// Where the server is.
+        at: String,
+        /// By how much ours is ahead, in ms.
+        ahead_ms: i64,
+    },
     /// A row is not what was written.
     #[error("the store at {at} is damaged ({why}): bring back a backup of the database")]
     DatabaseDamaged {

@@ -39,7 +39,7 @@ impl Recent {
 impl Machine {
     pub(super) fn cancel(&mut self, now: Now, reply: ReplyTo, id: TaskId) {
         let Some(held) = self.held(id) else {
-            return self.refuse(reply, Refusal::NotLive(id));
+            return self.refuse(reply, self.missing(id));
         };
         let state = held.task.state;
         if state.is_ended() {

@@ -42,7 +42,7 @@ impl Machine {
     /// Whether there is something to commit or to release.
     #[must_use]
     pub fn has_open(&self) -> bool {
-        !self.open.batch.is_empty() || !self.open.gated.is_empty()
+        !self.open.batch.is_empty() || !self.open.gated.is_empty() || self.has_leave_due()
     }
 
     /// What rests on nothing and may leave now.
@@ -67,6 +67,7 @@ impl Machine {
             self.drop_task(id);
             batch.tasks_gone.push(id);
         }
+        self.drop_leaving();
         if self.has_bug(Bug::ImageMissing) && 1 < batch.tasks.len() {
             batch.tasks.pop();
         }

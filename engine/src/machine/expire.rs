@@ -74,7 +74,8 @@ impl Machine {
         let ageing = (!self.queue.is_empty()).then_some(self.ages_at_mono);
         let ageing = ageing.map(|at| at.saturating_sub(now.mono.0));
         let recheck = self.agents.recheck_at().map(|at| at.0.saturating_sub(now.mono.0));
-        [wall, mono, ageing, recheck].into_iter().flatten().min()
+        let leaves = self.leaves_at().map(|at| at.0.saturating_sub(now.mono.0));
+        [wall, mono, ageing, recheck, leaves].into_iter().flatten().min()
     }
 
     fn fire_wall(&mut self, now: Now, id: TaskId) {

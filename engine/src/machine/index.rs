@@ -100,10 +100,11 @@ impl Machine {
     /// `None` when it was just submitted or loaded.
     pub(super) fn index(&mut self, now: Now, id: TaskId, before: Option<Standing>) {
         let timer_bugs = (self.has_bug(Bug::LostTimer), self.has_bug(Bug::EarlyTimer));
+        let is_leaving = self.is_leaving(id);
         let held = held_mut(&mut self.partitions, id).expect("indexed tasks are held");
         let (lane, after) = (held.lane, Standing::of(&held.task));
         let is_ready = is_ready(&held.task);
-        let has_come = is_ready && !held.is_queued;
+        let has_come = is_ready && !held.is_queued && !is_leaving;
         if has_come {
             enqueue(held, &mut self.queue, &mut self.suspects);
         } else if !is_ready && held.is_queued {
@@ -136,6 +137,12 @@ impl Machine {
         } else if has_deadline && before.is_none_or(|before| before.state.is_ended()) {
             self.set_deadline_timer(id);
         }
+    }
+
+    /// Takes a ready task out of its queue; it does not start on this shard any more.
+    pub(super) fn unqueue(&mut self, id: TaskId) {
+        let held = held_mut(&mut self.partitions, id).expect("unqueued tasks are held");
+        dequeue(held, &mut self.queue, &mut self.suspects);
     }
 
     fn offer_if(&mut self, has_come: bool, lane: LaneId) {

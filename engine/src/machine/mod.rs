@@ -29,6 +29,7 @@ mod expire;
 mod index;
 mod judge;
 mod lease;
+mod leave;
 mod recover;
 mod report;
 mod resolve;
@@ -81,6 +82,7 @@ pub struct Machine {
     mono: Wheel<expire::Timer>,
     ages_at_mono: u64,
     redrives: VecDeque<retry::Redrive>,
+    leaving: Vec<leave::Leaving>,
     lease_waiters: Map<LaneId, VecDeque<ReplyTo>>,
     lease_waiters_len: usize,
     watchers_len: usize,
@@ -115,6 +117,7 @@ impl Machine {
             mono: Wheel::new(now.mono.0),
             ages_at_mono: now.mono.0 + limits.ageing_ms / 4,
             redrives: VecDeque::new(),
+            leaving: Vec::new(),
             lease_waiters: Map::default(),
             lease_waiters_len: 0,
             watchers_len: 0,
@@ -169,6 +172,12 @@ impl Machine {
             Command::KeepAgent { reply, name, kept } => self.keep_agent(reply, name, kept),
             Command::SetAgent { reply, name, set } => self.set_agent(reply, &name, set),
             Command::Stats { reply } => self.answer_stats(now, reply),
+            Command::Adopt { reply, partition, loaded, last_stop } => {
+                self.adopt(now, reply, partition, (*loaded, last_stop));
+            }
+            Command::Leave { reply, partition, within_ms } => {
+                self.leave(now, reply, partition, within_ms);
+            }
             Command::SetIntake(intake) => self.intake = intake,
             Command::SetPool { slots } => self.set_shares(self.agents.shards(), slots),
         }
@@ -223,6 +232,7 @@ impl Machine {
     pub fn go_on_all(&mut self, now: Now) -> bool {
         let more = self.go_on_redriving(now);
         self.start_ready(now);
+        self.go_on_leaving(now);
         more
     }
 

@@ -61,7 +61,11 @@ impl Machine {
 
     fn check_holder(&self, tenant: &str, holder: Holder) -> Result<(), Refusal> {
         let is_fenced = !self.has_bug(Bug::NoFenceCheck);
-        let held = self.held(holder.task).ok_or(Refusal::LeaseLost)?;
+        let missing = || match self.missing(holder.task) {
+            Refusal::NotLive(_) => Refusal::LeaseLost,
+            moved => moved,
+        };
+        let held = self.held(holder.task).ok_or_else(missing)?;
         let task = &held.task;
         let holds = task.state == State::Running
             && &*task.tenant == tenant

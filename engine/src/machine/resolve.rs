@@ -11,7 +11,7 @@ use crate::time::Now;
 impl Machine {
     pub(super) fn resolve(&mut self, now: Now, reply: ReplyTo, id: TaskId, resolution: Resolution) {
         let Some(held) = self.held(id) else {
-            return self.refuse(reply, Refusal::NotLive(id));
+            return self.refuse(reply, self.missing(id));
         };
         let state = held.task.state;
         let is_unknown = |open: &&OpenStep| open.state == OpenState::Unknown;

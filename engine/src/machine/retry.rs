@@ -22,7 +22,7 @@ const REDRIVES_MAX: usize = 16;
 impl Machine {
     pub(super) fn retry(&mut self, now: Now, reply: ReplyTo, id: TaskId) {
         let Some(held) = self.held(id) else {
-            return self.refuse(reply, Refusal::NotLive(id));
+            return self.refuse(reply, self.missing(id));
         };
         if held.task.state != State::Failed || self.open.removed.contains(&id) {
             let state = held.task.state;

@@ -167,10 +167,10 @@ impl Machine {
             let task = &self.held(id).expect("a running loop is held").task;
             match agent::next(task, agent) {
                 Next::Await => return,
-                // A step's end is where a draining node leaves a loop; the next start goes on
-                // there.
+                // A step's end is where a draining node leaves a loop, as one does whose partition
+                // goes elsewhere; the next start goes on there.
                 Next::AskModel { .. } | Next::CallTool { .. }
-                    if self.intake == Intake::Draining =>
+                    if self.intake == Intake::Draining || self.is_leaving(id) =>
                 {
                     return self.rest(id);
                 }

@@ -70,7 +70,7 @@ impl Machine {
     fn try_take_in(&mut self, now: Now, mut new: NewTask) -> Result<Taken, Refusal> {
         let partition = new.id.partition();
         if self.partition(partition).is_none() {
-            return Err(Refusal::Halted);
+            return Err(Refusal::Moved(partition));
         }
         if let Some(known) = self.find_key(&new)? {
             return Ok(known);

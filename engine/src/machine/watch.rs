@@ -11,7 +11,7 @@ use crate::partition::{Held, Watchers};
 impl Machine {
     pub(super) fn watch(&mut self, reply: ReplyTo, id: TaskId) {
         let Some(held) = self.held(id) else {
-            return self.refuse(reply, Refusal::NotLive(id));
+            return self.refuse(reply, self.missing(id));
         };
         if held.task.state.is_ended() {
             let task = Box::new(held.task.clone());
@@ -41,7 +41,7 @@ impl Machine {
 
     pub(super) fn subscribe(&mut self, reply: ReplyTo, id: TaskId) {
         let Some(held) = self.held(id) else {
-            return self.refuse(reply, Refusal::NotLive(id));
+            return self.refuse(reply, self.missing(id));
         };
         let (n, state) = (held.task.events, held.task.state);
         if state.is_ended() {

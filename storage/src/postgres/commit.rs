@@ -19,14 +19,14 @@
 use crate::error::Error;
 use crate::postgres::fault::Fault;
 use crate::postgres::options::PgOptions;
+use crate::postgres::owned::{Held, Owned};
 use crate::postgres::pipeline::{Broken, pipelined};
 use crate::postgres::session::{Purpose, Session};
 use crate::postgres::sql::{self, BEGIN, COMMIT, Op, Step};
 use crate::postgres::value::{Decoded, Param};
 use crate::postgres::write::Writing;
-use no_engine::id::{Fence, PartitionId, ShardId};
+use no_engine::id::ShardId;
 use no_engine::port::CommitError;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::{Row, Statement};
@@ -57,7 +57,7 @@ pub(crate) struct Committer {
     options: PgOptions,
     owner: String,
     shard: ShardId,
-    owned: BTreeMap<u16, Fence>,
+    owned: Owned,
     sqls: Vec<String>,
     ready: Option<Ready>,
     reached: Reached,
@@ -68,10 +68,9 @@ impl Committer {
         options: PgOptions,
         owner: &str,
         shard: ShardId,
-        owned: &[(PartitionId, Fence)],
+        owned: Owned,
         reached: Reached,
     ) -> Committer {
-        let owned = owned.iter().map(|(partition, fence)| (partition.0, *fence)).collect();
         let (owner, sqls) = (owner.to_owned(), sql::statements());
         Committer { options, owner, shard, owned, sqls, ready: None, reached }
     }
@@ -81,9 +80,9 @@ impl Committer {
         &self.options
     }
 
-    /// Whether the partition is one of ours.
-    pub(crate) fn owns(&self, partition: u16) -> bool {
-        self.owned.contains_key(&partition)
+    /// The partitions that are ours.
+    pub(crate) fn owned(&self) -> &Owned {
+        &self.owned
     }
 
     /// The number of the last commit.
@@ -158,8 +157,12 @@ impl Committer {
             return Ok(());
         }
         let Some(ready) = &self.ready else { return Err(Fault::Lost("not connected".into())) };
-        let steps = self.envelope(writing, is_clean);
-        let broken = match in_time(&self.options, ready.send(&steps, writing)).await {
+        // None goes to another owner while it is under way.
+        let owned = self.owned.hold();
+        let steps = self.envelope(writing, is_clean, &owned);
+        let sent = in_time(&self.options, ready.send(&steps, writing)).await;
+        drop(owned);
+        let broken = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(broken)) => broken,
             Err(late) => {
@@ -225,7 +228,7 @@ impl Committer {
     }
 
     /// What stands in front of the rows: the journal's number and the fences.
-    fn envelope(&self, writing: &Writing<'_>, is_clean: bool) -> [Step<'_>; 2] {
+    fn envelope(&self, writing: &Writing<'_>, is_clean: bool, owned: &Held<'_>) -> [Step<'_>; 2] {
         let advance = vec![
             Param::text(Some(&self.owner)),
             Param::int(i64::from(self.shard.0)),
@@ -235,7 +238,7 @@ impl Committer {
         ];
         // What is of no partition is written by an owner of all that are its own.
         let is_held = |id: &u16| writing.has_agents || is_clean || writing.touched.contains(id);
-        let held = || self.owned.iter().filter(|(id, _)| is_held(id));
+        let held = || owned.iter().filter(|(id, _)| is_held(id));
         let hold = vec![
             Param::ints(held().map(|(id, _)| i64::from(*id))),
             Param::ints(held().map(|(_, fence)| fence.0.cast_signed())),

@@ -10,6 +10,7 @@ use crate::journal::entry::write_batch;
 use crate::journal::frame::Draft;
 use crate::postgres::commit::{Committer, Reached};
 use crate::postgres::options::PgOptions;
+use crate::postgres::owned::Owned;
 use crate::postgres::tidy;
 use crate::postgres::write::{Writing, writing};
 use crate::retention::Retention;
@@ -56,7 +57,7 @@ impl PgJournal {
         let JournalOptions { owner, shard, owned, retention_ms } = journal;
         PgJournal {
             runtime,
-            committer: Committer::new(options, owner, *shard, owned, reached),
+            committer: Committer::new(options, owner, *shard, Owned::new(owned), reached),
             retention: Retention::new(*retention_ms),
             buffer: Vec::new(),
             was_clean,
@@ -69,6 +70,12 @@ impl PgJournal {
     #[must_use]
     pub fn was_clean(&self) -> bool {
         self.was_clean
+    }
+
+    /// The partitions that it writes, for who takes and gives them.
+    #[must_use]
+    pub fn owned(&self) -> Owned {
+        self.committer.owned().clone()
     }
 
     /// Commits since it was opened.
@@ -106,7 +113,8 @@ impl PgJournal {
     }
 
     fn send(&mut self, writing: &Writing<'_>) -> std::result::Result<(), CommitError> {
-        if let Some(other) = writing.touched.iter().find(|id| !self.committer.owns(**id)) {
+        let owned = self.committer.owned();
+        if let Some(other) = writing.touched.iter().find(|id| !owned.has(**id)) {
             let why = format!("a commit writes partition {other}, which is not this journal's");
             return Err(CommitError::Failed(why));
         }

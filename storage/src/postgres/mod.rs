@@ -18,7 +18,9 @@ mod commit;
 mod fault;
 mod journal;
 mod load;
+mod nodes;
 mod options;
+mod owned;
 mod pipeline;
 mod read;
 mod schema;
@@ -33,7 +35,9 @@ mod tests;
 
 pub use journal::{JournalOptions, PgJournal};
 pub use load::PgLoad;
+pub use nodes::{PgNode, Shared};
 pub use options::PgOptions;
+pub use owned::Owned;
 pub use read::PgReader;
 pub use schema::{Checked, Migrated, check, known, migrate};
 
@@ -80,24 +84,44 @@ impl PgStore {
         self.partitions
     }
 
-    /// The number of partitions is the first node's to say; the others must say the same.
+    /// The name of the cluster and the number of partitions are the first node's to say; the
+    /// others must say the same.
     async fn settle(&self, session: &Session) -> Result<()> {
-        let asked = self.partitions;
-        let text = asked.to_string();
-        let new = "INSERT INTO meta (name, value) VALUES ('partitions', $1) \
-                   ON CONFLICT (name) DO NOTHING";
-        self.ask(session, new, &[Param::text(Some(&text))]).await?;
-        let known = "SELECT value FROM meta WHERE name = 'partitions'";
-        let rows = self.ask(session, known, &[]).await?;
-        let found = rows.first().and_then(|row| Decoded::new(row).text(0).ok()?.parse().ok());
-        if found != Some(asked) {
-            let (at, found) = (self.options.at(), found.unwrap_or_default());
+        let (asked, cluster) = (self.partitions, &self.options.cluster);
+        let found = self.settled(session, "cluster", cluster).await?;
+        if found != *cluster {
+            let (at, asked) = (self.options.at(), cluster.clone());
+            return Err(Error::DatabaseOfOthers { at, found, asked });
+        }
+        let found = self.settled(session, "partitions", &asked.to_string()).await?;
+        if found.parse() != Ok(asked) {
+            let (at, found) = (self.options.at(), found.parse().unwrap_or_default());
             return Err(Error::DatabasePartitionsDiffer { at, found, asked });
         }
+        self.settled(session, "agents_version", "0").await?;
+        let key = "INSERT INTO meta (name, value) SELECT 'node_key', \
+                   replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '') \
+                   ON CONFLICT (name) DO NOTHING";
+        self.ask(session, key, &[]).await?;
         let rows = "INSERT INTO partitions (id, fence) \
                     SELECT id, 0 FROM generate_series(0, $1::int4 - 1) AS id \
                     ON CONFLICT (id) DO NOTHING";
         self.ask(session, rows, &[Param::int(i64::from(asked))]).await.map(drop)
+    }
+
+    /// What `meta` has by that name; `new` from now on where it has nothing.
+    async fn settled(&self, session: &Session, name: &str, new: &str) -> Result<String> {
+        let known = "SELECT value FROM meta WHERE name = $1";
+        let insert = "INSERT INTO meta (name, value) VALUES ($1, $2) \
+                      ON CONFLICT (name) DO NOTHING";
+        let name = || Param::text(Some(name));
+        let mut rows = self.ask(session, known, &[name()]).await?;
+        if rows.is_empty() {
+            self.ask(session, insert, &[name(), Param::text(Some(new))]).await?;
+            rows = self.ask(session, known, &[name()]).await?;
+        }
+        let found = rows.first().and_then(|row| Decoded::new(row).text(0).ok().map(str::to_owned));
+        Ok(found.unwrap_or_default())
     }
 
     /// Makes `owner` the owner of these partitions, from whomever they were, and gives the fences

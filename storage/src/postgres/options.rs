@@ -32,6 +32,8 @@ pub struct PgOptions {
     pub statement_timeout: Duration,
     /// How long a journal waits for a database that is away before it fails.
     pub retry: Duration,
+    /// The name of the cluster: nodes that share a database have it in common.
+    pub cluster: String,
 }
 
 impl Default for PgOptions {
@@ -46,6 +48,7 @@ impl Default for PgOptions {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             retry: Duration::from_secs(30),
+            cluster: "no".into(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl fmt::Debug for PgOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("retry", &self.retry)
+            .field("cluster", &self.cluster)
             .finish()
     }
 }

@@ -9,13 +9,16 @@ use crate::postgres::fault::{not_done, said};
 use crate::postgres::options::PgOptions;
 use crate::postgres::session::{Purpose, Session, runtime};
 use refinery::embed_migrations;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio_postgres::error::SqlState;
 
 embed_migrations!("migrations");
 
 /// The oldest server, as it numbers itself.
 const SERVER_OLDEST: u32 = 130_000;
+
+/// How far a node's clock may be from the database's, in ms.
+const CLOCK_MS_MAX: i64 = 5_000;
 
 /// Tries of a migration that another one was in the way of.
 const MIGRATION_TRIES: u32 = 3;
@@ -163,12 +166,39 @@ pub(crate) async fn fit(session: &Session, options: &PgOptions) -> Result<Fit> {
         let do_what = "let the role set synchronous_commit, or set it to on";
         return Err(unfit(format!("it answers commits before they are durable: {do_what}")));
     }
+    check_clock(session, options).await?;
     let mut warnings = Vec::new();
     if is("full_page_writes", "off") {
         let text = "full_page_writes is off: a power cut may damage pages; set it to on";
         warnings.push(text.to_owned());
     }
     Ok(Fit { server, warnings })
+}
+
+/// Whether this machine's clock agrees with the server's: task ids and what users schedule go by it.
+async fn check_clock(session: &Session, options: &PgOptions) -> Result<()> {
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
+    let began = Instant::now();
+    let answer = session.client().simple_query(sql).await;
+    let answer = answer.map_err(|error| not_done(options, &error))?;
+    let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let theirs_ms = answer.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i64>().ok(),
+        _ => None,
+    });
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ours_ms = i64::try_from(ours.as_millis()).unwrap_or(i64::MAX);
+    let Some(theirs_ms) = theirs_ms else { return Ok(()) };
+    match clock_is_off(ours_ms - theirs_ms, took_ms) {
+        None => Ok(()),
+        Some(ahead_ms) => Err(Error::DatabaseClock { at: options.at(), ahead_ms }),
+    }
+}
+
+/// How far ahead a clock is that was read `took_ms` after it was asked for at the latest; `None`
+/// while that may be within [`CLOCK_MS_MAX`].
+fn clock_is_off(ahead_ms: i64, took_ms: i64) -> Option<i64> {
+    (CLOCK_MS_MAX + took_ms < ahead_ms.saturating_abs()).then_some(ahead_ms)
 }
 
 /// The version of the tables that are there; `None` where there are none.
@@ -193,5 +223,19 @@ pub(crate) async fn current(session: &Session, options: &PgOptions) -> Result<u3
         Some(found) if found < known => Err(Error::SchemaOlder { at, found, known }),
         Some(found) if known < found => Err(Error::SchemaNewer { at, found, known }),
         Some(found) => Ok(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock_is_off;
+
+    #[test]
+    fn a_clock_may_be_off_by_seconds_and_by_what_asking_took() {
+        assert_eq!(clock_is_off(5_000, 0), None);
+        assert_eq!(clock_is_off(-5_000, 0), None);
+        assert_eq!(clock_is_off(5_001, 0), Some(5_001));
+        assert_eq!(clock_is_off(-7_000, 100), Some(-7_000));
+        assert_eq!(clock_is_off(7_000, 3_000), None, "it may be the asking");
     }
 }

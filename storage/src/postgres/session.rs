@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long the server keeps a transaction whose session says nothing: its locks hold up whoever
 /// takes its partitions over.
-const TRANSACTION_IDLE: Duration = Duration::from_secs(5);
+const TRANSACTION_IDLE: Duration = Duration::from_secs(2);
 
 /// The runtime of a thread that waits for a database.
 pub(crate) fn runtime() -> Result<Runtime, Error> {

@@ -38,6 +38,8 @@ pub(crate) enum Op {
     DropAgents,
     /// Agents that came or changed.
     PutAgents,
+    /// Counts the changes of agents, for the other nodes.
+    CountAgents,
 }
 
 /// A statement with what it takes.
@@ -115,6 +117,7 @@ pub(crate) fn statements() -> Vec<String> {
         upsert("keys", &KEY_COLUMNS, &KEY_TYPES, 2),
         "DELETE FROM agents WHERE name = ANY($1::text[])".to_owned(),
         upsert("agents", &AGENT_COLUMNS, &AGENT_TYPES, 1),
+        "UPDATE meta SET value = (value::int8 + 1)::text WHERE name = 'agents_version'".to_owned(),
     ]
 }
 
@@ -193,6 +196,6 @@ mod tests {
         check(Op::PutKeys, "ON CONFLICT (partition,hash) DO UPDATE SET fingerprint =");
         check(Op::DropAgents, "DELETE FROM agents");
         check(Op::PutAgents, "ON CONFLICT (name) DO UPDATE SET definition =");
-        assert_eq!(statements.len(), Op::PutAgents as usize + 1);
+        assert_eq!(statements.len(), Op::CountAgents as usize + 1);
     }
 }

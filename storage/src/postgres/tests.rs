@@ -2,6 +2,7 @@
 
 mod broken;
 mod journal;
+mod nodes;
 mod proxy;
 mod refused;
 mod server;

@@ -75,7 +75,7 @@ async fn try_look(committer: &mut Committer, after: [u8; 16], due: Due) -> Resul
             piece.is_last = false;
             break;
         }
-        if is_due && committer.owns(partition_of(&id)) {
+        if is_due && committer.owned().has(partition_of(&id)) {
             tasks.push(id);
         }
         piece.after = id;

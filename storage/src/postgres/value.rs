@@ -185,6 +185,11 @@ impl<'r> Decoded<'r> {
     }
 
     /// Likewise a number.
+    /// Text, or nothing.
+    pub(crate) fn text_or_null(&self, index: usize) -> Result<Option<&str>, Malformed> {
+        if let Cell::Null = self.cell(index) { Ok(None) } else { self.text(index).map(Some) }
+    }
+
     pub(crate) fn int(&self, index: usize) -> Result<i64, Malformed> {
         let Cell::Int(n) = self.cell(index) else { return Err(MALFORMED) };
         Ok(n)

@@ -199,5 +199,8 @@ fn add_agents<'a>(writing: &mut Writing<'a>, work: &'a Settled<'_>) -> Result<()
     writing.has_agents = !work.agents.is_empty();
     writing.add(Op::DropAgents, gone);
     writing.add(Op::PutAgents, put);
+    if writing.has_agents {
+        writing.steps.push(Step { op: Op::CountAgents, params: Vec::new() });
+    }
     Ok(())
 }
