@@ -141,7 +141,33 @@ async fn make(core: &Core, name: &Arc<str>, change: Change) -> Result<Option<Kno
     let keeper = ShardId(0);
     let keep = |reply| Command::KeepAgent { reply, name: Arc::clone(name), kept };
     done(core.answer(keeper, keep).await?)?;
-    // Kept: from here on there is no way back, and a full lane is waited for.
+    make_known(core, name, after.clone()).await?;
+    Ok(after)
+}
+
+/// Makes agents known as they are kept, by changes that other nodes have made.
+///
+/// # Errors
+/// What a shard refused.
+pub(crate) async fn set_all(
+    core: &Core,
+    changes: Vec<crate::orders::AgentChange>,
+) -> Result<(), Problem> {
+    let _one_at_a_time = core.agents.changing.lock().await;
+    for (name, kept) in changes.into_iter().filter(|(name, _)| !is_builtin(name)) {
+        let permits = core.agents.get(&name).map(|known| known.permits);
+        let after = kept.map(|(agent, paused)| {
+            let permits = permits.unwrap_or_else(|| Arc::new(Permits::new(agent.max_concurrency)));
+            Known { agent, paused, permits }
+        });
+        make_known(core, &name, after).await?;
+    }
+    Ok(())
+}
+
+/// Tells every shard of an agent that is kept, and then all net cores.
+async fn make_known(core: &Core, name: &Arc<str>, after: Option<Known>) -> Result<(), Problem> {
+    // From here on there is no way back, and a full lane is waited for.
     let set = after
         .as_ref()
         .map(|known| (Arc::clone(&known.agent), known.paused, Arc::clone(&known.permits)));
@@ -152,11 +178,11 @@ async fn make(core: &Core, name: &Arc<str>, change: Change) -> Result<Option<Kno
     if let Some(known) = &after {
         known.permits.set_max(known.agent.max_concurrency);
     }
-    core.agents.put(name, after.clone());
+    core.agents.put(name, after);
     for asked in told {
         done(asked.answer().await)?;
     }
-    Ok(after)
+    Ok(())
 }
 
 fn after(core: &Core, before: Option<&Known>, change: &Change) -> Result<Option<Known>, Problem> {

@@ -4,6 +4,7 @@ use crate::admit::Admission;
 use crate::agents::Registry;
 use crate::bodies::Bodies;
 use crate::browser::Browsers;
+use crate::cluster::Joined;
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::gate::Gate;
@@ -73,6 +74,8 @@ pub struct Core {
     pub deltas: Rc<Deltas>,
     /// Counts and latencies.
     pub stats: Arc<HttpStats>,
+    /// The other nodes that share the store, if it is shared.
+    pub cluster: Option<Joined>,
     /// What new work must pass.
     pub admission: Rc<Admission>,
     /// Bodies on their way in.
@@ -113,11 +116,17 @@ impl Core {
     pub fn new_task_id(&self, key: Option<&Key>) -> TaskId {
         let mut rng = self.rng.borrow_mut();
         let partitions = self.shards.partitions();
-        let partition = match key {
-            Some(key) => partition_of_key(key.hash, partitions),
+        let here = || self.cluster.as_ref().and_then(|joined| joined.any_here(&mut rng));
+        let partition = match key.map(|key| partition_of_key(key.hash, partitions)).or_else(here) {
+            Some(partition) => partition,
             None => PartitionId(rng.index(usize::from(partitions)) as u16),
         };
         TaskId::new(time::wall().0, rng.next_u64(), partition)
+    }
+
+    /// Whether waits are cut short because the node ends.
+    pub(crate) fn is_stopping(&self) -> bool {
+        Phase::Stopping <= *self.phase.borrow()
     }
 
     /// The shard of a task.
@@ -217,7 +226,8 @@ impl Asked {
         answer.unwrap_or(Answer::Refused(Refusal::Unanswered))
     }
 
-    async fn untimed_answer(&self) -> Answer {
+    /// The answer, however long it takes.
+    pub(crate) async fn untimed_answer(&self) -> Answer {
         let answer = self.ticket.answer().await;
         if let Some(undo) = self.undo.take() {
             // A wait for a task's end is over with its answer; a subscription only begins.

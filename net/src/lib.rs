@@ -5,7 +5,7 @@
 //! parses, asks a shard through `core` and renders with `render`; `pump` brings the shards' effects
 //! back to those who wait in `pending`. `authorise` asks for a proof of identity, `gate` limits and
 //! has the audit log written. Out: `out` makes the calls that shards order, `oidc` those to the
-//! issuer of tokens, `redis` those for what nodes share.
+//! issuer of tokens, `redis` those for what nodes share, `cluster` those to the other nodes.
 //!
 //! Put together by [`NetCore`]; ops mounts its own routes on it.
 
@@ -17,6 +17,7 @@ mod authorise;
 pub mod bodies;
 pub mod body;
 pub mod browser;
+pub mod cluster;
 pub mod conn;
 pub mod core;
 pub mod cost;
@@ -30,6 +31,7 @@ pub mod json;
 mod net_core;
 pub mod oidc;
 pub mod opaque;
+mod orders;
 pub mod out;
 pub mod pending;
 pub mod problem;
@@ -51,5 +53,6 @@ pub mod tls;
 pub mod wire;
 
 pub use agents::Registry;
-pub use net_core::{NetCore, NetCoreParts, NetOrdered, NetOrders, ShardLink};
+pub use net_core::{NetCore, NetCoreParts, ShardLink};
+pub use orders::{AgentChange, NetOrdered, NetOrders, ShardOrders};
 pub use pump::Outside;

@@ -5,11 +5,13 @@ use crate::agents::Registry;
 use crate::api;
 use crate::bodies::Bodies;
 use crate::browser::Browsers;
-use crate::core::{Core, CountProof, Phase, PhaseReceiver, Verify};
+use crate::cluster::{self, Joined};
+use crate::core::{Core, CountProof, Verify};
 use crate::cost::{Costs, Layer};
 use crate::deltas::Deltas;
 use crate::gate::Gate;
 use crate::oidc::Provider;
+use crate::orders::{NetOrdered, follow_intake, follow_orders, follow_slots};
 use crate::pending::{PENDING_MAX, Pending};
 use crate::pump::{Outside, Pump};
 use crate::reads::Reads;
@@ -18,7 +20,6 @@ use crate::route::Router;
 use crate::server::{Door, ServerLimits, serve};
 use crate::shards::{Lanes, Shards};
 use crate::stats::HttpStats;
-use no_engine::command::{Command, Intake};
 use no_engine::doorbell::Sleeper;
 use no_engine::effect::Effect;
 use no_engine::id::NetId;
@@ -31,56 +32,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::watch;
-
-/// What ops tells all net cores while they run. Dropping it stops them.
-#[derive(Debug)]
-pub struct NetOrders {
-    intake: watch::Sender<Intake>,
-    /// Slots of the pool; `None` while it is as the shards started with.
-    slots: watch::Sender<Option<usize>>,
-    phase: watch::Sender<Phase>,
-}
-
-/// A net core's end of [`NetOrders`].
-#[derive(Clone, Debug)]
-pub struct NetOrdered {
-    intake: watch::Receiver<Intake>,
-    slots: watch::Receiver<Option<usize>>,
-    phase: PhaseReceiver,
-}
-
-impl NetOrders {
-    /// Both ends; the receiving one is cloned for each net core.
-    #[must_use]
-    pub fn new() -> (NetOrders, NetOrdered) {
-        let (intake, intake_receiver) = watch::channel(Intake::Open);
-        let (slots, slots_receiver) = watch::channel(None);
-        let (phase, phase_receiver) = watch::channel(Phase::Serving);
-        let ordered =
-            NetOrdered { intake: intake_receiver, slots: slots_receiver, phase: phase_receiver };
-        (NetOrders { intake, slots, phase }, ordered)
-    }
-
-    /// Whether new work is taken; net core 0 tells the shards.
-    pub fn set_intake(&self, intake: Intake) {
-        self.intake.send_if_modified(|now| std::mem::replace(now, intake) != intake);
-    }
-
-    /// So many slots on the node from now on; net core 0 tells the shards, which share them evenly.
-    pub fn set_slots(&self, slots: usize) {
-        self.slots.send_if_modified(|now| now.replace(slots) != Some(slots));
-    }
-
-    /// The next phase. A phase never goes back.
-    pub fn set_phase(&self, phase: Phase) {
-        self.phase.send_if_modified(|now| {
-            let later = *now < phase;
-            *now = phase.max(*now);
-            later
-        });
-    }
-}
 
 /// One shard's rings, as a net core holds them.
 pub struct ShardLink {
@@ -118,6 +69,8 @@ pub struct NetCoreParts {
     pub provider: Option<Provider>,
     /// Browsers that log in or have.
     pub browsers: Option<Arc<Browsers>>,
+    /// The other nodes that share the store, if it is shared.
+    pub cluster: Option<Joined>,
     /// What nodes share; net core 0 keeps it for all.
     pub redis: Option<Arc<Redis>>,
     /// Counts what proofs of identity come to.
@@ -158,6 +111,7 @@ impl NetCore {
             reads: parts.reads,
             agents: parts.agents,
             deltas: Rc::default(),
+            cluster: parts.cluster,
             bodies: Bodies::default(),
             admission: Rc::new(Admission::new(effects.len(), Arc::clone(&parts.stats))),
             costs: Rc::new(Costs::new(Arc::clone(&parts.stats))),
@@ -174,6 +128,7 @@ impl NetCore {
         });
         let mut router = Router::new(core);
         api::mount(&mut router);
+        cluster::mount(&mut router);
         let NetCoreParts { sleeper, bell, ordered, net, redis, .. } = parts;
         NetCore { router, effects, sleeper, bell, ordered, net, redis }
     }
@@ -240,8 +195,9 @@ impl NetCore {
             () = ringing => Ok(()),
             () = keep_issuer_fresh(&core, self.net) => Ok(()),
             () = keep_shared(&core, self.redis, self.net) => Ok(()),
-            () = follow_intake(&core, self.ordered.intake, self.net) => Ok(()),
-            () = follow_slots(&core, self.ordered.slots, self.net) => Ok(()),
+            () = follow_intake(&core, self.ordered.intake.clone(), self.net) => Ok(()),
+            () = follow_slots(&core, self.ordered.slots.clone(), self.net) => Ok(()),
+            () = follow_orders(&core, &self.ordered, self.net) => Ok(()),
         }
     }
 }
@@ -269,44 +225,15 @@ async fn keep_shared(core: &Core, redis: Option<Arc<Redis>>, net: NetId) {
     tokio::join!(redis.keep(rng), core.gate.limits.share(&redis), sessions);
 }
 
-/// Keeps the core's intake as ordered; net core 0 tells the shards as well.
-async fn follow_intake(core: &Core, mut intake: watch::Receiver<Intake>, net: NetId) {
-    loop {
-        let now = *intake.borrow_and_update();
-        if core.intake.replace(now) != now {
-            tracing::info!(target: "http", intake = ?now, "the intake changed");
-            if net == NetId(0) {
-                for shard in core.shards.all() {
-                    core.shards.send_surely(shard, Command::SetIntake(now));
-                }
-            }
-        }
-        if intake.changed().await.is_err() {
-            // Who gives orders is gone; the phase's end says the same to the server.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Tells the shards how many slots there are, as ordered: by net core 0, for all.
-async fn follow_slots(core: &Core, mut slots: watch::Receiver<Option<usize>>, net: NetId) {
-    while net == NetId(0) && slots.changed().await.is_ok() {
-        if let Some(slots) = *slots.borrow_and_update() {
-            for shard in core.shards.all() {
-                core.shards.send_surely(shard, Command::SetPool { slots });
-            }
-        }
-    }
-    // As above.
-    std::future::pending::<()>().await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Phase;
+    use crate::orders::NetOrders;
     use crate::pump::tests::{Eventfd, Nobody};
     use crate::testing::{registry, silent_bell, task_of};
     use no_engine::command::Answer;
+    use no_engine::command::Command;
     use no_engine::doorbell::doorbell;
     use no_engine::limits::RING_LEN;
     use no_engine::ring::{Sender, ring};
@@ -360,6 +287,7 @@ mod tests {
             verify: None,
             provider: None,
             browsers: None,
+            cluster: None,
             redis: None,
             count_proof: Box::new(|_| {}),
             gate: Gate::default(),

@@ -28,7 +28,8 @@ pub enum Fed {
         /// Whether the stream ends here.
         is_last: bool,
     },
-    /// The subscriber was too slow and lost events; it must start again from the store.
+    /// The subscriber was too slow and lost events, or the task went to another node: it must start
+    /// again from the store.
     Lagged,
 }
 
@@ -178,10 +179,16 @@ impl Ticket {
     /// The next event of a subscription.
     pub async fn fed(&self) -> Fed {
         self.poll(|slot| {
-            let feed = slot.feed.as_mut()?;
-            match feed.events.pop_front() {
+            // Another answer than the one that began it says that the task is elsewhere now.
+            let has_moved = slot.answer.is_some();
+            let feed = slot.feed.as_mut();
+            let (event, lagged) = match feed {
+                Some(feed) => (feed.events.pop_front(), feed.lagged),
+                None => (None, false),
+            };
+            match event {
                 Some((record, is_last)) => Some(Fed::Event { record, is_last }),
-                None => feed.lagged.then_some(Fed::Lagged),
+                None => (lagged || has_moved).then_some(Fed::Lagged),
             }
         })
         .await

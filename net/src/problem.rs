@@ -62,6 +62,8 @@ pub enum Code {
     QueueFull,
     /// The shard acknowledges nothing any more.
     ShardHalted,
+    /// No node has the partition now.
+    PartitionUnowned,
     /// The node is stopping.
     Draining,
     /// The disk is short of room.
@@ -101,6 +103,7 @@ impl Code {
             Code::Internal => (500, "internal", "Something went wrong"),
             Code::QueueFull => (503, "queue_full", "A queue is full"),
             Code::ShardHalted => (503, "shard_halted", "The journal failed"),
+            Code::PartitionUnowned => (503, "partition_unowned", "No node has the partition now"),
             Code::Draining => (503, "draining", "The node is stopping"),
             Code::DiskFull => (507, "disk_full", "The disk is short of room"),
             Code::AuditFailed => (503, "audit_failed", "The audit log failed"),
@@ -120,7 +123,7 @@ impl Code {
     #[must_use]
     pub fn retry_after_s(self) -> Option<u64> {
         match self {
-            Code::OverLimit | Code::QueueFull => Some(1),
+            Code::OverLimit | Code::QueueFull | Code::PartitionUnowned => Some(1),
             Code::ShardHalted | Code::Draining | Code::IssuerUnavailable => Some(5),
             Code::DiskFull | Code::AuditFailed => Some(30),
             _ => None,

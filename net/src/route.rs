@@ -3,6 +3,7 @@
 
 use crate::authorise::{NotAllowed, authorise, authorise_asking, bearer, method_of};
 use crate::body::{InBody, OutBody};
+use crate::cluster::place::{self, Inner, Placed};
 use crate::core::Core;
 use crate::cost::Layer;
 use crate::extract::{Request, caller_of};
@@ -61,6 +62,7 @@ struct Route {
     method: Method,
     access: Access,
     limited: Limited,
+    placed: Placed,
     handler: Handler,
     stats: Arc<RouteStats>,
 }
@@ -119,8 +121,8 @@ impl Router {
         let path = &mut self.by_path[index];
         assert!(path.routes.iter().all(|route| route.method != method), "{method} {pattern} twice");
         let stats = self.core.stats.route(method.as_str(), pattern);
-        let limited = Limited::of_pattern(pattern);
-        path.routes.push(Route { method, access, limited, handler, stats });
+        let (limited, placed) = (Limited::of_pattern(pattern), Placed::of(&method, pattern));
+        path.routes.push(Route { method, access, limited, placed, handler, stats });
     }
 
     /// Method, pattern and access of all routes, in the order in which they were mounted by path.
@@ -201,6 +203,11 @@ impl Router {
         standing: &mut Standing,
     ) -> Outcome {
         log_trace(&parts);
+        if let Some(joined) = &self.core.cluster
+            && let Some(passed) = joined.passed(&parts)
+        {
+            return self.call_passed(route, parts, params, body, (peer, passed)).await;
+        }
         self.core.gate.address(&self.core.stats, route.limited, peer, standing)?;
         let principal = match route.access.permission() {
             Some(needed) => Some(self.admit(route.limited, &parts, peer, needed, standing).await?),
@@ -219,6 +226,35 @@ impl Router {
             self.core.gate.control(asking, principal, method, (verb, needed, on)).await?;
         }
         let core = Rc::clone(&self.core);
+        let request = Request { core, parts, params, principal, body, peer };
+        match &self.core.cluster {
+            // Boxed, so that a node by itself does not carry the room for it.
+            Some(joined) if route.placed != Placed::Anywhere => {
+                Box::pin(place::answer(route.placed, joined, request, &route.handler)).await
+            }
+            _ => (route.handler)(request).await,
+        }
+    }
+
+    /// Answers what another node has sent on: it let the principal through, limited and kept it.
+    async fn call_passed(
+        &self,
+        route: &Route,
+        mut parts: Parts,
+        params: Vec<String>,
+        body: InBody,
+        (peer, passed): (IpAddr, Result<Principal, &'static str>),
+    ) -> Outcome {
+        let principal = passed.map_err(|why| {
+            tracing::warn!(target: "auth", %peer, why, "a node's pass was not accepted");
+            self.core.gate.failed(&self.core.stats, peer);
+            Problem::new(Code::Unauthenticated, "the pass was not accepted")
+        })?;
+        if route.access.permission().is_some_and(|needed| !principal.may(needed)) {
+            return Err(Problem::new(Code::Forbidden, "the pass is not for this"));
+        }
+        parts.extensions.insert(Inner::of(&parts));
+        let (core, principal) = (Rc::clone(&self.core), Some(principal));
         (route.handler)(Request { core, parts, params, principal, body, peer }).await
     }
 

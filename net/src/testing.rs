@@ -9,8 +9,9 @@ use crate::body::InBody;
 use crate::browser::Browsers;
 use crate::core::{Core, CountProof, Phase, Verify};
 use crate::gate::Gate;
-use crate::net_core::{NetCore, NetCoreParts, NetOrders, ShardLink};
+use crate::net_core::{NetCore, NetCoreParts, ShardLink};
 use crate::oidc::Provider;
+use crate::orders::NetOrders;
 use crate::pending::Pending;
 use crate::reads::{self, ReaderLink};
 use crate::route::{Response, Router};
@@ -207,6 +208,7 @@ impl World {
             verify: Some(proofs.verify),
             provider: proofs.provider,
             browsers: proofs.browsers,
+            cluster: None,
             redis: None,
             count_proof: proofs.count_proof,
             gate: proofs.gate,

@@ -3,6 +3,7 @@
 
 use crate::agents::AgentsWatch;
 use crate::boot::{Guards, Kept, NetThread, ReaderThread, ShardThreads};
+use crate::cluster::ClusterThreads;
 use crate::error::{EXIT_DONE, EXIT_FAILED, Error, Result};
 use crate::pool::PoolKeeper;
 use crate::shutdown::{self, Handler, Overseer};
@@ -24,6 +25,9 @@ const WATCH: Duration = Duration::from_millis(250);
 /// How often a draining node is asked whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
+/// What handing partitions over may take beyond the time for what runs in them.
+const HAND_OVER_SLACK: Duration = Duration::from_secs(10);
+
 /// Everything that was started, in order.
 pub struct Parts {
     /// What the net cores are told.
@@ -34,6 +38,8 @@ pub struct Parts {
     pub keepers: Keepers,
     /// The net cores.
     pub nets: Vec<NetThread>,
+    /// Its place among other nodes.
+    pub cluster: Option<ClusterThreads>,
     /// The shards with their journals.
     pub shards: Vec<ShardThreads>,
     /// The reader.
@@ -62,6 +68,8 @@ enum Reason {
     Request,
     Halted(u16),
     NetCoreGone,
+    /// It is no node of its cluster any more.
+    Lost,
 }
 
 /// What listens for signals. Made before a node says that it is ready: whoever has read that may
@@ -154,12 +162,18 @@ async fn watch(parts: &mut Parts, signals: &mut Signals, watchdog: &mut Watchdog
         if parts.nets.iter().any(NetThread::is_finished) {
             return Reason::NetCoreGone;
         }
+        if parts.cluster.as_ref().is_some_and(|cluster| cluster.fault().is_some()) {
+            return Reason::Lost;
+        }
     }
 }
 
 /// No new work; what runs may finish within `timeout`, or until a second signal ends it all.
 async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
     parts.vitals.enter(Stage::Draining);
+    if let Some(cluster) = &parts.cluster {
+        hand_over(cluster, signals, timeout).await;
+    }
     parts.orders.set_intake(Intake::Draining);
     parts.orders.set_phase(Phase::Draining);
     let deadline = Instant::now() + timeout;
@@ -168,10 +182,7 @@ async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
     let mut quiet = 0;
     while quiet < 3 && Instant::now() < deadline {
         tokio::select! {
-            () = signals.any() => {
-                tracing::warn!(target: "shutdown", "second signal: ending at once");
-                std::process::exit(i32::from(EXIT_DONE));
-            }
+            () = signals.any() => end_at_once(),
             _ = poll.tick() => {}
         }
         let lives = parts.vitals.shards();
@@ -184,6 +195,24 @@ async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
         let left = "drainTimeout is over; what still runs goes on at the next start";
         tracing::warn!(target: "shutdown", left);
     }
+}
+
+/// Gives what the node has to the others, while it still answers; as far as that is done in time.
+async fn hand_over(cluster: &ClusterThreads, signals: &mut Signals, timeout: Duration) {
+    cluster.drain();
+    let deadline = Instant::now() + timeout + HAND_OVER_SLACK;
+    let mut poll = interval(DRAIN_POLL);
+    while !cluster.is_drained() && Instant::now() < deadline {
+        tokio::select! {
+            () = signals.any() => end_at_once(),
+            _ = poll.tick() => {}
+        }
+    }
+}
+
+fn end_at_once() {
+    tracing::warn!(target: "shutdown", "second signal: ending at once");
+    std::process::exit(i32::from(EXIT_DONE));
 }
 
 /// Ends the threads in reverse, each part within its time: see [`crate::shutdown`].
@@ -210,6 +239,11 @@ fn stop(parts: Parts, reason: Reason) -> Result<()> {
             halted = Some(number as u16);
         }
     }
+    overseer.begin(shutdown::CLUSTER);
+    let lost = parts.cluster.as_ref().and_then(ClusterThreads::fault);
+    if let Some(cluster) = parts.cluster {
+        cluster.stop(halted.is_none() && lost.is_none());
+    }
     overseer.begin(shutdown::GUARDS);
     parts.guards.stop();
     overseer.begin(shutdown::READER);
@@ -220,6 +254,9 @@ fn stop(parts: Parts, reason: Reason) -> Result<()> {
     drop(overseer);
     if let Reason::Halted(shard) = reason {
         halted = Some(shard);
+    }
+    if let Some(why) = lost {
+        return Err(Error::Lost { why });
     }
     if let Some(shard) = halted {
         return Err(Error::Disk { shard });

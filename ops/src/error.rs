@@ -106,6 +106,12 @@ pub enum Error {
         /// The shard.
         shard: u16,
     },
+    /// The node is none of its cluster any more; others have its partitions.
+    #[error("this node has lost its place in the cluster: {why}")]
+    Lost {
+        /// How.
+        why: String,
+    },
     /// No nO answers there.
     #[error("no answer from {url}: {why}")]
     Unreachable {
@@ -169,7 +175,7 @@ impl Error {
             }
             Error::Store { .. } | Error::Audit { .. } | Error::JournalDamaged => EXIT_STORE,
             Error::AddressInUse { .. } => EXIT_ADDRESS,
-            Error::Disk { .. } => EXIT_DISK,
+            Error::Disk { .. } | Error::Lost { .. } => EXIT_DISK,
             Error::Unreachable { .. }
             | Error::Refused { .. }
             | Error::Answer { .. }

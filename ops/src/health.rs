@@ -14,6 +14,7 @@ use hyper::{Method, StatusCode};
 use no_engine::time::Millis;
 use no_net::Registry;
 use no_net::audit::AuditLink;
+use no_net::cluster::Cluster;
 use no_net::oidc::Issuer;
 use no_net::out::model::outcomes::{Failing, ModelOutcomes};
 use no_net::redis::Redis;
@@ -96,6 +97,8 @@ pub struct Others {
     pub issuer: Option<Arc<Issuer>>,
     /// What nodes share.
     pub redis: Option<Arc<Redis>>,
+    /// The other nodes.
+    pub cluster: Option<Arc<Cluster>>,
     /// The audit log.
     pub audit: Option<AuditLink>,
     /// The certificate.
@@ -143,8 +146,9 @@ impl Health {
     #[must_use]
     pub fn examine(&self) -> Examined {
         let mut checks = checks(&self.vitals);
-        let Others { database, agents, models, issuer, redis, audit, tls } = &self.others;
+        let Others { database, agents, models, issuer, redis, cluster, audit, tls } = &self.others;
         checks.push(Check::grave("database", database.fault()));
+        checks.extend(cluster.iter().map(|of| Check::grave("cluster", fault_of_cluster(of))));
         let agents = agents.iter().map(|all| Check::light("agents", agents::fault(all)));
         checks.extend(agents);
         if !models.is_empty() {
@@ -155,7 +159,7 @@ impl Health {
         checks.extend(redis.iter().map(|redis| Check::light("redis", redis.fault())));
         checks.extend(tls.iter().map(|tls| Check::grave("tls", tls.fault())));
         self.remember(&checks);
-        let (is_ready, ready) = readiness(&self.vitals);
+        let (is_ready, ready) = self.readiness();
         let is_well =
             is_ready && checks.iter().all(|check| !check.is_grave || check.fault.is_none());
         Examined { checks, is_well, ready }
@@ -169,10 +173,20 @@ impl Health {
         let is_failing = |check: &Check| (check.name, check.fault.is_some());
         Life {
             now: time::wall(),
-            is_ready: readiness(&self.vitals).0,
+            is_ready: self.readiness().0,
             beat_age_ms: beats.collect(),
             checks: checks.iter().map(is_failing).collect(),
             certificate_ends_at_s: self.others.tls.as_ref().map(TlsHealth::ends_at_s),
+        }
+    }
+
+    /// Whether the node takes work now, and in one word why not.
+    #[must_use]
+    pub fn readiness(&self) -> (bool, &'static str) {
+        let has_lease = self.others.cluster.as_ref().is_none_or(|cluster| cluster.is_valid());
+        match readiness(&self.vitals) {
+            (true, _) if !has_lease => (false, "lease"),
+            found => found,
         }
     }
 
@@ -221,7 +235,7 @@ pub fn mount(router: &mut Router, health: &Arc<Health>) {
     router.mount(Method::GET, "/health/live", Access::Open, live);
     let shown = Arc::clone(health);
     let ready = handler(move |_| {
-        let (is_ready, why) = readiness(&shown.vitals);
+        let (is_ready, why) = shown.readiness();
         answer(is_ready, json!({"status": why}))
     });
     router.mount(Method::GET, "/health/ready", Access::Open, ready);
@@ -245,6 +259,12 @@ fn fault_of_models(failing: &[Failing]) -> Option<String> {
         format!("the last {failures} calls of model {model} failed, with {code} at last")
     };
     (!failing.is_empty()).then(|| failing.iter().map(one).collect::<Vec<_>>().join("; "))
+}
+
+/// What keeps the node from its place among the others.
+fn fault_of_cluster(cluster: &Cluster) -> Option<String> {
+    let do_what = "it could not count in the database for a lease";
+    (!cluster.is_valid()).then(|| format!("the node's lease has run out: {do_what}"))
 }
 
 /// An instant as the API writes it.

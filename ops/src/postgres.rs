@@ -28,5 +28,6 @@ pub fn options(database: &Database) -> Result<PgOptions> {
         connect_timeout: database.timeout,
         statement_timeout: database.timeout,
         retry: database.retry,
+        cluster: database.cluster.clone(),
     })
 }

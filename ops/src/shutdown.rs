@@ -26,6 +26,8 @@ pub const NET_CORES: Handler =
     handler("net_cores", "gives answers under way and closes connections", 10);
 /// Turns under way end, journals and indexes are flushed.
 pub const SHARDS: Handler = handler("shards", "flushes journals and indexes", 60);
+/// What the node still has is left to the other nodes, and its place given up.
+pub const CLUSTER: Handler = handler("cluster", "leaves its partitions to the other nodes", 30);
 /// The audit log and the watches over files end.
 pub const GUARDS: Handler = handler("guards", "flushes the audit log", 10);
 /// The reader thread ends.
@@ -39,10 +41,10 @@ const fn handler(name: &'static str, about: &'static str, timeout_s: u64) -> Han
 
 /// All handlers, in the order in which they run.
 #[must_use]
-pub fn handlers(drain_timeout: Duration) -> [Handler; 6] {
+pub fn handlers(drain_timeout: Duration) -> [Handler; 7] {
     let about = "takes no new work and lets running steps finish";
     let drain = Handler { name: DRAIN, about, timeout: drain_timeout };
-    [drain, NET_CORES, SHARDS, GUARDS, READER, STORE]
+    [drain, NET_CORES, SHARDS, CLUSTER, GUARDS, READER, STORE]
 }
 
 /// Watches over the handlers as they run; ends with the last of them when dropped.

@@ -86,8 +86,8 @@ impl NodeWatch {
 pub struct Moves {
     /// To be taken, each with the row that this was decided from.
     pub take: Vec<PartitionRow>,
-    /// To be given to that node; to nobody where none is left.
-    pub give: Vec<(PartitionId, Option<NodeName>)>,
+    /// To be given to that node.
+    pub give: Vec<(PartitionId, NodeName)>,
 }
 
 /// Partitions that a node gives away at a time, unless it drains.
@@ -131,13 +131,11 @@ pub fn moves(
             moves.take.push(row.clone());
         }
     }
-    let mut too_many = surplus(partitions, &staying, owner);
+    let too_many = surplus(partitions, &staying, owner);
     let is_draining = nodes.iter().any(|node| *node.name == *me && node.is_draining);
-    for (from, row) in too_many.drain(..) {
-        let to = next_wanting(&mut wants);
-        let is_mine = *from == *me;
-        let is_useful = to.is_some() || is_draining;
-        if is_mine && is_useful && (is_draining || moves.give.len() < GIVES_MAX) {
+    for (from, row) in too_many {
+        let Some(to) = next_wanting(&mut wants) else { break };
+        if *from == *me && (is_draining || moves.give.len() < GIVES_MAX) {
             moves.give.push((row, to));
             moves.take.retain(|taken| taken.id != row);
         }
@@ -210,7 +208,7 @@ mod tests {
                 }
                 for (id, to) in give {
                     assert_eq!(rows[usize::from(id.0)].owner.as_ref(), Some(&node.name));
-                    rows[usize::from(id.0)].owner = to;
+                    rows[usize::from(id.0)].owner = Some(to);
                 }
             }
             if is_quiet {
@@ -231,8 +229,7 @@ mod tests {
         three[0].is_draining = true;
         assert_eq!(settle(&three, &["b"], &mut rows), [0, 0, 64]);
         three[2].is_draining = true;
-        assert_eq!(settle(&three, &["b"], &mut rows), [0, 0, 0], "the last one gives to nobody");
-        assert!(rows.iter().all(|row| row.owner.is_none()));
+        assert_eq!(settle(&three, &["b"], &mut rows), [0, 0, 64], "the last one keeps them");
     }
 
     #[test]

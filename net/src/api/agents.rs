@@ -1,6 +1,7 @@
 //! Agents: read, define, delete, pause, resume.
 
 use crate::agents::{Change, Known, change, is_builtin};
+use crate::cluster;
 use crate::core::Core;
 use crate::extract::Request;
 use crate::json::{is_shallow, push_str, push_u64, push_value};
@@ -123,6 +124,7 @@ pub(super) async fn delete(request: Request) -> Outcome {
 async fn changed(request: &Request, name: Arc<str>, what: Change) -> Outcome {
     let core = &request.core;
     let after = change(core, Arc::clone(&name), what).await?;
+    cluster::tell(core).await;
     if let Some(principal) = &request.principal {
         let (method, subject) = (request.parts.method.as_str(), &*principal.subject);
         tracing::info!(target: "agent", agent = &*name, method, subject, "changed");

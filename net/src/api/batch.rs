@@ -2,6 +2,7 @@
 
 use super::tasks::read;
 use crate::admit;
+use crate::cluster::place::Inner;
 use crate::core::Core;
 use crate::cost::Layer;
 use crate::extract::{BodyKind, Request};
@@ -40,7 +41,11 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     }
     let tenant = request.tenant();
     let (name, caller) = (request.idempotency_key()?, request.caller());
+    // A part of a batch that was cut keeps the places that its items had.
+    let places = request.parts.extensions.get::<Inner>().and_then(|inner| inner.places.clone());
+    let place = |i: usize| places.as_ref().and_then(|places| places.get(i)).map_or(i, |at| *at);
     let new = |(i, item): (usize, &&[u8])| {
+        let i = place(i);
         let key = name.map(|name| wire::key(&tenant, name, Some(i), item));
         wire::new_task(&request.core, &tenant, item, key, caller).map_err(|problem| match prefix {
             "" => problem,
@@ -53,7 +58,7 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
 }
 
 /// The lines of an NDJSON body that are not blank.
-fn lines(body: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn lines(body: &[u8]) -> Vec<&[u8]> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.filter(|line| !line.is_empty()).collect()
 }
@@ -167,7 +172,7 @@ fn body_of(rows: Vec<Row>) -> Vec<u8> {
 }
 
 /// Appends `STATUS,"problem":{…}` of a row.
-pub(super) fn push_problem(body: &mut Vec<u8>, problem: &Problem) {
+pub(crate) fn push_problem(body: &mut Vec<u8>, problem: &Problem) {
     push_u64(body, u64::from(problem.code.parts().0));
     body.extend_from_slice(br#","problem":"#);
     problem.render(None, body);

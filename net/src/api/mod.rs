@@ -11,6 +11,8 @@ mod steps;
 mod tasks;
 mod worker;
 
+pub(crate) use batch::{lines, push_problem};
+
 use crate::route::{Access, Handler, Router, handler};
 use hyper::Method;
 use no_auth::Permission::{

@@ -1,9 +1,8 @@
 //! Where a node's tasks are kept: in files of its own, or in a database that nodes share. Both give
 //! the parts that threads own.
 //!
-//! A node takes all partitions of a database when it starts: whoever had them before commits
-//! nothing more and ends. Several nodes that share the partitions out between them are not built
-//! yet.
+//! The journals of a database own no partition at first: those come and go with
+//! [`crate::cluster`].
 
 use super::store::refused;
 use crate::config::Config;
@@ -14,7 +13,7 @@ use no_engine::control::partitions_of;
 use no_engine::id::{PartitionId, ShardId};
 use no_engine::port::{Load, Reader};
 use no_storage::Store;
-use no_storage::postgres::{JournalOptions, PgJournal, PgStore};
+use no_storage::postgres::{JournalOptions, Owned, PgJournal, PgStore};
 use no_storage::sqlite::{Checkpoints, StoreWatch};
 use no_storage::writer::Finish;
 
@@ -31,11 +30,23 @@ pub struct Shared {
     store: PgStore,
     /// Until they are asked for.
     journals: Vec<Option<PgJournal>>,
-    was_clean: bool,
+    owned: Vec<Owned>,
+}
+
+impl Shared {
+    /// The database.
+    pub fn store(&self) -> &PgStore {
+        &self.store
+    }
+
+    /// What each shard's journal writes.
+    pub fn owned(&self) -> &[Owned] {
+        &self.owned
+    }
 }
 
 impl Kept {
-    /// Takes all partitions of the database for this node.
+    /// Opens the database, and this node's journals in it.
     pub(super) fn shared(config: &Config, of: &Database) -> Result<Kept> {
         let engine = &config.engine;
         // Keys and the audit log are this node's own.
@@ -43,25 +54,35 @@ impl Kept {
         std::fs::create_dir_all(&engine.data_dir).map_err(failed)?;
         let options = postgres::options(of)?;
         let store = PgStore::open(&options, engine.partitions).map_err(refused)?;
-        let all: Vec<PartitionId> = (0..engine.partitions).map(PartitionId).collect();
-        let owned = store.take(&of.node, &all).map_err(refused)?;
         let mut journals = Vec::new();
         for shard in (0..engine.shards).map(ShardId) {
-            let ours = partitions_of(shard, engine.partitions, engine.shards);
-            let is_ours = |partition: &PartitionId| ours.binary_search(partition).is_ok();
             let journal = store.journal(&JournalOptions {
                 owner: of.node.clone(),
                 shard,
-                owned: owned.iter().copied().filter(|(id, _)| is_ours(id)).collect(),
+                owned: Vec::new(),
                 retention_ms: engine.retention_ms,
             });
-            journals.push(Some(journal.map_err(refused)?));
+            journals.push(journal.map_err(refused)?);
         }
-        let was_clean = journals.iter().flatten().all(PgJournal::was_clean);
-        tracing::info!(
-            target: "journal", node = of.node, partitions = owned.len(), "took the database's tasks"
-        );
-        Ok(Kept::Database(Shared { store, journals, was_clean }))
+        let owned = journals.iter().map(PgJournal::owned).collect();
+        let journals = journals.into_iter().map(Some).collect();
+        Ok(Kept::Database(Shared { store, journals, owned }))
+    }
+
+    /// The database that other nodes share.
+    pub(super) fn as_shared(&self) -> Option<&Shared> {
+        match self {
+            Kept::Files(_) => None,
+            Kept::Database(shared) => Some(shared),
+        }
+    }
+
+    /// What a shard has from the start.
+    pub(super) fn partitions_of(&self, shard: ShardId, config: &Config) -> Vec<PartitionId> {
+        match self {
+            Kept::Files(_) => partitions_of(shard, config.engine.partitions, config.engine.shards),
+            Kept::Database(_) => Vec::new(),
+        }
     }
 
     /// The journal of a shard, for its journal thread. Asked for once.
@@ -111,7 +132,8 @@ impl Kept {
     pub(super) fn was_clean(&self) -> bool {
         match self {
             Kept::Files(store) => store.was_clean(),
-            Kept::Database(shared) => shared.was_clean,
+            // Each partition has a stop of its own.
+            Kept::Database(_) => true,
         }
     }
 

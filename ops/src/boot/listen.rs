@@ -39,6 +39,15 @@ pub(super) fn address(listeners: &[TcpListener]) -> Result<SocketAddr> {
     first.local_addr().map_err(|source| Error::File { path: "the listener".into(), source })
 }
 
+/// The URL by which other machines reach who listens at `url`: by the host's name where it listens
+/// on every address.
+pub(super) fn advertised(url: &str) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    ["//0.0.0.0:", "//[::]:"]
+        .iter()
+        .fold(url.to_owned(), |url, every| url.replace(every, &format!("//{host}:")))
+}
+
 fn bind_shared(addr: SocketAddr) -> io::Result<TcpListener> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

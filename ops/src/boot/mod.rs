@@ -18,6 +18,7 @@ pub use kept::Kept;
 pub use nets::NetThread;
 pub use run::{Node, ReaderThread};
 pub use shards::ShardThreads;
+pub(crate) use shards::spawn;
 
 use crate::config::Config;
 use crate::demo;

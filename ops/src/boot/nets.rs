@@ -18,6 +18,7 @@ use no_engine::doorbell::Bell;
 use no_engine::id::NetId;
 use no_net::audit::AuditLink;
 use no_net::browser::Browsers;
+use no_net::cluster::{Cluster, Joined, Links};
 use no_net::core::Verify;
 use no_net::gate::{Gate, Limits, Remembers};
 use no_net::oidc::{Issuer, Provider};
@@ -58,6 +59,7 @@ pub(super) struct Plan {
     pub(super) browsers: Option<Arc<Browsers>>,
     pub(super) redis: Option<Arc<Redis>>,
     pub(super) database: DatabaseHealth,
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) health: Arc<Health>,
     pub(super) about: About,
     pub(super) stats: Vec<Arc<HttpStats>>,
@@ -105,6 +107,14 @@ impl Plan {
             verify: Some(Box::new(move |bearer, now_s| verifier.verify(bearer, now_s))),
             remembers: Some(Box::new(move |bearer, now_s| knows.remembers(bearer, now_s))),
         }
+    }
+
+    /// The other nodes as one net core reaches them.
+    fn joined(&self) -> Result<Option<Joined>> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
+        let tls = no_net::out::connect::tls_config();
+        let tls = tls.map_err(|error| Error::Outbound { why: error.to_string() })?;
+        Ok(Some(Joined::new(Arc::clone(cluster), Links::new(&tls))))
     }
 
     fn shown(&self) -> monitor::Shown {
@@ -206,6 +216,7 @@ fn run(
         verify,
         provider,
         browsers: plan.browsers.clone(),
+        cluster: plan.joined()?,
         redis: plan.redis.clone(),
         count_proof: Box::new(move |proof| tally.count(proof)),
         gate: Gate { limits: Arc::clone(&plan.limits), audit: plan.audit.clone(), remembers },

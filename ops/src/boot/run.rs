@@ -6,6 +6,7 @@ use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::admin::About;
 use crate::agents::AgentsWatch;
+use crate::cluster::{self, ClusterThreads};
 use crate::config::oauth::OAuth;
 use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
@@ -21,6 +22,7 @@ use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
 use no_engine::trace::Sampling;
 use no_net::browser::Browsers;
+use no_net::cluster::{Cluster, NodeKey};
 use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
@@ -29,6 +31,7 @@ use no_net::redis::Redis;
 use no_net::redis::sessions::SharedSessions;
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
+use no_storage::postgres::PgNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -96,7 +99,8 @@ impl Node {
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
         let url = url(&guards, &listeners)?;
-        let others = others(&guards, &issuer, &redis, &registry, &out);
+        let (cluster, place) = joined(config, &store, &guards, &listeners)?.unzip();
+        let others = others(&guards, &issuer, &redis, &registry, &out, &cluster);
         let plan = nets::Plan {
             registry,
             out,
@@ -106,6 +110,7 @@ impl Node {
             browsers,
             redis,
             database: others.database.clone(),
+            cluster: cluster.clone(),
             health: Arc::new(Health::new(Arc::clone(&vitals), others)),
             about: about(config, &clock, pool_view),
             stats: (0..engine.net_cores).map(|_| Arc::new(HttpStats::default())).collect(),
@@ -129,8 +134,19 @@ impl Node {
         let Nets { threads: nets, reader_links } = nets;
         let reader = start_reader(&store, reader_links, reader_bell, reader_sleeper, reader_fd)?;
         let checkpoints = store.checkpoints()?;
-        let parts =
-            Parts { orders, vitals, keepers, nets, shards, reader, checkpoints, store, guards };
+        let cluster = start_cluster(config, &store, cluster.zip(place), &orders)?;
+        let parts = Parts {
+            orders,
+            vitals,
+            keepers,
+            nets,
+            cluster,
+            shards,
+            reader,
+            checkpoints,
+            store,
+            guards,
+        };
         let watch = Watch::new()?;
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
@@ -146,6 +162,45 @@ impl Node {
     pub fn run_until_stopped(self) -> Result<()> {
         self.watch.run(self.parts, self.drain_timeout)
     }
+}
+
+/// The node's place among those that share its database, and what its net cores know of them.
+fn joined(
+    config: &Config,
+    store: &Kept,
+    guards: &Guards,
+    listeners: &[TcpListener],
+) -> Result<Option<(Arc<Cluster>, PgNode)>> {
+    let (Some(of), Some(shared)) = (&config.database, store.as_shared()) else { return Ok(None) };
+    let key = shared.store().node_key().map_err(store::refused)?;
+    let key = NodeKey::of_hex(&key)
+        .ok_or_else(|| Error::Store { why: "meta.node_key is not 32 bytes in hex".into() })?;
+    let address = super::listen::advertised(&url(guards, listeners)?);
+    let place = cluster::join(shared.store(), of, &address)?;
+    Ok(Some((Arc::new(Cluster::new(&of.node, key, config.engine.partitions)), place)))
+}
+
+/// Has the node take its share.
+fn start_cluster(
+    config: &Config,
+    store: &Kept,
+    joined: Option<(Arc<Cluster>, PgNode)>,
+    orders: &NetOrders,
+) -> Result<Option<ClusterThreads>> {
+    let (Some((cluster, node)), Some(shared)) = (joined, store.as_shared()) else {
+        return Ok(None);
+    };
+    let lease = config.database.as_ref().map(|of| of.lease).unwrap_or_default();
+    let parts = cluster::Parts {
+        store: shared.store().clone(),
+        node,
+        cluster,
+        orders: orders.shards(),
+        owned: shared.owned().to_vec(),
+        lease,
+        drain_timeout: config.service.drain_timeout,
+    };
+    ClusterThreads::start(parts).map(Some)
 }
 
 fn keys(config: &Config, clock: &SystemClock) -> Result<(Option<KeySet>, Guards)> {
@@ -252,12 +307,14 @@ fn others(
     redis: &Option<Arc<Redis>>,
     agents: &Arc<Registry>,
     out: &OutConfig,
+    cluster: &Option<Arc<Cluster>>,
 ) -> health::Others {
     health::Others {
         agents: Some(Arc::clone(agents)),
         models: out.outcomes().clone(),
         issuer: issuer.clone(),
         redis: redis.clone(),
+        cluster: cluster.clone(),
         audit: guards.audit.clone(),
         tls: guards.tls_health.clone(),
         ..health::Others::default()

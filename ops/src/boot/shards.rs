@@ -6,10 +6,9 @@ use crate::config::Config;
 use crate::cores::{self, SystemClock};
 use crate::error::{Error, Result};
 use crate::spans::{Tap, Traced};
-use no_engine::control::partitions_of;
 use no_engine::doorbell::Bell;
 use no_engine::event::Batch;
-use no_engine::id::{Fence, ShardId};
+use no_engine::id::{Fence, PartitionId, ShardId};
 use no_engine::machine::{LastStop, Machine};
 use no_engine::port::{Ack, Clock as _, Load};
 use no_engine::ring::{Receiver, Sender};
@@ -49,7 +48,6 @@ pub(super) struct Plan<'a> {
 
 /// What a shard's thread takes with it.
 struct ShardPart {
-    shard: ShardId,
     machine: Machine,
     load: Box<dyn Load + Send>,
     links: Links,
@@ -59,8 +57,7 @@ struct ShardPart {
     core: Option<usize>,
     busy_poll_us: u64,
     last_stop: LastStop,
-    partitions: u16,
-    shards: u16,
+    own: Vec<PartitionId>,
     clock: SystemClock,
     limits: no_engine::limits::Limits,
 }
@@ -85,6 +82,7 @@ pub(super) fn start(
         let core = cores.get(number).copied().flatten();
         let (mut part, ends) = part(plan, shard, load, ends, core);
         part.machine.set_fences_from(Fence(store.fences_from()));
+        part.own = store.partitions_of(shard, plan.config);
         let journal =
             start_journal(shard, Traced::new(journal, plan.tap.clone()), ends, plan.clock)?;
         let loaded = loaded.clone();
@@ -122,7 +120,6 @@ fn part(
         machine.know_agent(&name, Some((known.agent, known.paused, known.permits)));
     }
     let part = ShardPart {
-        shard,
         machine,
         load,
         links: ends.links,
@@ -132,8 +129,7 @@ fn part(
         core,
         busy_poll_us: u64::try_from(engine.busy_poll.as_micros()).unwrap_or(u64::MAX),
         last_stop: plan.last_stop,
-        partitions: engine.partitions,
-        shards: engine.shards,
+        own: Vec::new(),
         clock: plan.clock,
         limits,
     };
@@ -141,9 +137,8 @@ fn part(
 }
 
 fn run_shard(part: ShardPart, loaded: &mpsc::Sender<std::result::Result<(), String>>) {
-    let ShardPart { shard, mut machine, mut load, mut links, door, clock, .. } = part;
-    let partitions = partitions_of(shard, part.partitions, part.shards);
-    if let Err(error) = machine.load_all(clock.now(), &partitions, &mut load, part.last_stop) {
+    let ShardPart { mut machine, mut load, mut links, door, clock, .. } = part;
+    if let Err(error) = machine.load_all(clock.now(), &part.own, &mut load, part.last_stop) {
         let _ = loaded.send(Err(error.to_string()));
         return;
     }
@@ -194,7 +189,7 @@ pub(super) fn pin(core: Option<usize>) {
 ///
 /// # Errors
 /// When the system has no more threads.
-pub(super) fn spawn<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {

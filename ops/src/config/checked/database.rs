@@ -27,7 +27,16 @@ pub struct Database {
     pub retry: Duration,
     /// The node's name, which no other node has.
     pub node: String,
+    /// The name of the cluster that has the database.
+    pub cluster: String,
+    /// How long a node lives that does not count.
+    pub lease: Duration,
+    /// The URL that other nodes reach this one at; where it listens when absent.
+    pub advertise: Option<String>,
 }
+
+/// The shortest lease: a node counts six times in it, and a commit may come between.
+const LEASE_MS_MIN: u64 = 1_000;
 
 /// Longest name of a node, in bytes.
 const NODE_BYTES_MAX: usize = 128;
@@ -47,6 +56,21 @@ pub(super) fn database(raw: &mut Raw) -> Option<Database> {
         let problem = "must have 1 to 128 bytes and no control characters";
         raw.fault(&parts("service.node"), problem, None);
     }
+    let lease_ms = whole(raw, "database.lease");
+    if lease_ms < LEASE_MS_MIN {
+        raw.fault(&parts("database.lease"), "must be 1000 ms or more", None);
+    }
+    let advertise = text(raw, "service.advertise");
+    let is_url = |url: &str| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        rest.is_some_and(|rest| {
+            !rest.is_empty() && !rest.trim_end_matches('/').contains(['/', '?', '#', '@'])
+        })
+    };
+    if !advertise.is_empty() && !is_url(&advertise) {
+        let hint = "for example http://no-0.no.svc:3000".to_owned();
+        raw.fault(&parts("service.advertise"), "must be a URL without a path", Some(hint));
+    }
     Some(Database {
         host,
         port,
@@ -57,5 +81,8 @@ pub(super) fn database(raw: &mut Raw) -> Option<Database> {
         timeout: Duration::from_millis(timeout_ms),
         retry: Duration::from_millis(whole(raw, "database.retry")),
         node,
+        cluster: text(raw, "database.cluster"),
+        lease: Duration::from_millis(lease_ms),
+        advertise: (!advertise.is_empty()).then_some(advertise),
     })
 }

@@ -74,6 +74,14 @@ pub(super) const KEYS: &[Key] = &[
         &["NO_NODE_NAME"],
         "the node's name among those that share a database; by default the host's",
     ),
+    works(
+        "service.advertise",
+        Text,
+        "",
+        &["NO_SERVICE_ADVERTISE"],
+        "the URL that other nodes reach this one at; by default where it listens, by the host's \
+         name where that is every address",
+    ),
     works("service.maxConnections", Whole(1, 1_000_000), "10000", &[], "open connections"),
     works(
         "engine.dataDir",
@@ -201,6 +209,20 @@ pub(super) const KEYS: &[Key] = &[
         "30000",
         &[],
         "how long commits wait for a database that is away before the node ends",
+    ),
+    works(
+        "database.cluster",
+        Text,
+        "\"no\"",
+        &["NO_DB_CLUSTER"],
+        "the cluster's name: nodes of another one are kept off its database",
+    ),
+    works(
+        "database.lease",
+        Duration(600_000),
+        "6000",
+        &[],
+        "a node that gives no sign of life for so long is dead, and others take its partitions",
     ),
     works(
         "redis.host",
