@@ -4,72 +4,11 @@
 mod e2e;
 
 use e2e::client::{JSON, is_ended};
+use e2e::cluster::{home, homes, owner_of, start};
 use e2e::postgres::Postgres;
-use e2e::{Client, Home, Node, PATIENCE};
+use e2e::{Client, Node};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-
-/// Short, so that a dead node is soon noticed.
-const LEASE_MS: u64 = 1_500;
-
-/// A home of a node with that name on that database.
-fn home(postgres: &Postgres, node: &str) -> Home {
-    let mut database = postgres.config();
-    database["lease"] = json!(LEASE_MS);
-    let script = json!([
-        {"text": "", "tool_calls": [{"name": "wait", "arguments": {"ms": 30}}]},
-        {"text": "done"}
-    ]);
-    Home::new(json!({
-        "service": {"node": node},
-        "database": database,
-        "models": {"small": {"provider": "scripted", "script": script}},
-        "agents": {
-            "loop": {"kind": "model", "model": "small", "tools": [{"kind": "wait"}]},
-            "render": {"kind": "worker"}
-        }
-    }))
-}
-
-/// Homes of three nodes on a database with tables.
-fn homes(postgres: &Postgres) -> [Home; 3] {
-    let homes = ["a", "b", "c"].map(|node| home(postgres, node));
-    postgres.migrate(&homes[0]);
-    homes
-}
-
-/// Waits until what the database says is as expected.
-#[track_caller]
-fn await_said(postgres: &Postgres, sql: &str, expected: &str) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let said = postgres.says(sql);
-        if said == expected {
-            return;
-        }
-        assert!(Instant::now() < until, "{sql}: {said}, not {expected}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
-
-const SPREAD: &str = "SELECT string_agg(owner || ':' || n, ' ' ORDER BY owner) FROM \
-                      (SELECT owner, count(*) AS n FROM partitions GROUP BY owner) AS spread";
-
-/// Starts all and waits until the partitions are spread over them.
-fn start(postgres: &Postgres, homes: &[Home; 3]) -> [Node; 3] {
-    let nodes = homes.each_ref().map(Home::start);
-    await_said(postgres, SPREAD, "a:22 b:21 c:21");
-    nodes
-}
-
-/// The node that has a task's partition, and one that has not.
-fn owner_of<'n>(postgres: &Postgres, nodes: &'n [Node; 3], id: &str) -> (&'n Node, &'n Node) {
-    let partition = u16::from_str_radix(&id[id.len() - 4..], 16).expect("hex");
-    let owner = postgres.says(&format!("SELECT owner FROM partitions WHERE id = {partition}"));
-    let at = ["a", "b", "c"].iter().position(|name| *name == owner).expect("a node");
-    (&nodes[at], &nodes[(at + 1) % 3])
-}
 
 fn keyed(node: &Client, key: &str) -> String {
     let reply = node.submit_keyed(key, &json!({"agent": "echo", "input": 1}));
@@ -95,7 +34,8 @@ fn any_node_answers_any_request() {
         }
     }
     let parked = nodes[0].submit(&json!({"agent": "sleep", "input": {"ms": 600_000}}));
-    let (owner, other) = owner_of(&postgres, &nodes, &parked);
+    let at = owner_of(&postgres, &parked);
+    let (owner, other) = (&nodes[at], &nodes[(at + 1) % 3]);
     owner.after_event(&parked, "waited");
     // A long poll, a stream and a cancel by way of a node that has not the task.
     let polling = {
@@ -234,7 +174,7 @@ fn agents_and_dead_letters_are_the_same_on_all_nodes() {
 #[test]
 fn only_nodes_pass() {
     let Some(postgres) = Postgres::start() else { return };
-    let home = home(&postgres, "a");
+    let home = home(&postgres.config(), "a", &json!({}));
     postgres.migrate(&home);
     let node = home.start();
     let bad = [("no-pass", "00")];

@@ -123,29 +123,6 @@ fn what_runs_goes_on_after_a_kill_of_the_node_and_of_the_database() {
 }
 
 #[test]
-fn a_second_node_takes_over_and_the_first_commits_nothing_more() {
-    let Some(postgres) = Postgres::start() else { return };
-    let (home_a, home_b) = (home(&postgres, "a"), home(&postgres, "b"));
-    postgres.migrate(&home_a);
-    let mut a = home_a.start();
-    let first = keyed(&a, "k");
-    let render = a.submit(&json!({"agent": "render", "input": 1}));
-    let b = home_b.start();
-    assert_eq!(b.task(&first)["state"], "succeeded");
-    // The first has not heard of it: what it is asked for is not acknowledged, and it ends.
-    let body = br#"{"agent":"echo","input":"too late"}"#;
-    let reply = a.client().try_send("POST", "/v1/tasks", &[JSON], Some(body));
-    assert!(reply.is_err() || reply.is_ok_and(|reply| 500 <= reply.status), "acknowledged");
-    assert_eq!(a.exited().code(), Some(74), "{}", a.log().text());
-    assert_eq!(keyed(&b, "k"), first);
-    let asked = json!({"agents": ["render"], "max_tasks": 1, "wait_ms": 10_000});
-    let leased = b.post("/v1/worker/lease", &asked).ok(200);
-    assert_eq!(leased["leases"][0]["task"], render, "{leased}");
-    assert_eq!(postgres.says("SELECT count(*) FROM tasks"), "2");
-    b.stop();
-}
-
-#[test]
 fn restarts_under_load_lose_nothing_and_double_nothing() {
     let Some(postgres) = Postgres::start() else { return };
     postgres.migrate(&home(&postgres, "a"));

@@ -2,7 +2,6 @@
 //! here for a while, and so on until there are some or the time is over. A worker of an idle node
 //! gets a busy node's tasks within a second.
 
-use super::link;
 use super::place::{Inner, Kept};
 use crate::render::json;
 use crate::route::Outcome;
@@ -66,9 +65,8 @@ async fn elsewhere(kept: &Kept, body: Bytes) -> Option<Bytes> {
     let first = if 0 < peers { kept.core.rng.borrow_mut().index(peers) } else { 0 };
     for more in 0..peers {
         let peer = &view.peers[(first + more) % peers];
-        let answer = kept.send(peer, &kept.path(Duration::ZERO), body.clone(), None).await;
-        let Ok(answer) = answer else { continue };
-        let Ok((StatusCode::OK, _, body)) = link::whole(answer).await else { continue };
+        let answer = kept.whole_there(peer, body.clone(), None).await;
+        let Ok((StatusCode::OK, _, body)) = answer else { continue };
         if body != NONE {
             return Some(body);
         }

@@ -27,7 +27,7 @@ use crate::time as clock;
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
-use link::Errand;
+use link::{Errand, Unreached};
 use no_auth::{PermissionSet, Principal};
 use no_engine::id::PartitionId;
 use no_engine::rng::Rng;
@@ -162,6 +162,21 @@ impl Cluster {
         let mut view = self.view.subscribe();
         let changed = view.wait_for(|now| !Arc::ptr_eq(now, seen));
         let _ = tokio::time::timeout(patience, changed).await;
+    }
+
+    /// What comes of asking a node, unless it is taken for dead before it answers.
+    pub(crate) async fn unless_gone<T>(
+        &self,
+        peer: &Peer,
+        asking: impl Future<Output = Result<T, Unreached>>,
+    ) -> Result<T, Unreached> {
+        let mut view = self.view.subscribe();
+        let gone = view.wait_for(|view| !view.peers.contains(peer));
+        tokio::select! {
+            biased;
+            answer = asking => answer,
+            _ = gone => Err(Unreached::MaybeDone),
+        }
     }
 
     /// Has the thread that keeps this look at the store now, and waits until it has, within

@@ -11,8 +11,8 @@ use crate::route::{Handler, Outcome, Response};
 use crate::wire;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::Method;
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, StatusCode};
 use no_auth::Principal;
 use no_engine::command::partition_of_key;
 use no_engine::id::{PartitionId, TaskId};
@@ -255,19 +255,32 @@ impl Kept {
     /// The answer of another node; `None` when it has not what is asked for.
     async fn there(&self, peer: &Peer, begun: Instant) -> Result<Option<Response>, Unreached> {
         let path = self.path(begun.elapsed());
-        let answer = self.send(peer, &path, self.body.clone(), None).await?;
-        if is_stream(answer.headers()) {
-            return Ok(Some(link::handed_on(answer)));
-        }
-        let (status, headers, body) = link::whole(answer).await?;
-        if is_moved(status, &body) {
-            return Ok(None);
-        }
-        Ok(Some(link::with_head(status, &headers, OutBody::full(body))))
+        let asking = async {
+            let answer = self.send(peer, &path, self.body.clone(), None).await?;
+            if is_stream(answer.headers()) {
+                return Ok(Some(link::handed_on(answer)));
+            }
+            let (status, headers, body) = link::whole(answer).await?;
+            let is_here = !is_moved(status, &body);
+            Ok(is_here.then(|| link::with_head(status, &headers, OutBody::full(body))))
+        };
+        self.cluster.unless_gone(peer, asking).await
+    }
+
+    /// The whole answer of another node to the request, or to a part of it.
+    pub(super) async fn whole_there(
+        &self,
+        peer: &Peer,
+        body: Bytes,
+        more: Option<(&'static str, String)>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), Unreached> {
+        let path = self.path(Duration::ZERO);
+        let asking = async { link::whole(self.send(peer, &path, body, more).await?).await };
+        self.cluster.unless_gone(peer, asking).await
     }
 
     /// Sends the request, or a part of it, to another node.
-    pub(super) async fn send(
+    async fn send(
         &self,
         peer: &Peer,
         path: &str,
@@ -286,7 +299,7 @@ impl Kept {
     }
 
     /// The path with its query, of whose `wait_ms` so much has passed.
-    pub(super) fn path(&self, passed: Duration) -> Cow<'_, str> {
+    fn path(&self, passed: Duration) -> Cow<'_, str> {
         let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
         less_wait(path, u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
     }
@@ -310,15 +323,14 @@ async fn everywhere(kept: &Rc<Kept>) -> Outcome {
     let mine = kept.here_whole(kept.body.clone(), Inner::default()).await?;
     let mut redriven = wire::parse::<Redriven>(&mine)?.redriven;
     for peer in &kept.cluster.view().peers {
-        let answer = kept.send(peer, &kept.path(Duration::ZERO), kept.body.clone(), None).await?;
-        let (status, headers, body) = link::whole(answer).await?;
+        let (status, headers, body) = kept.whole_there(peer, kept.body.clone(), None).await?;
         if !status.is_success() {
             return Ok(link::with_head(status, &headers, OutBody::full(body)));
         }
         redriven += wire::parse::<Redriven>(&body)?.redriven;
     }
     let body = format!("{{\"redriven\":{redriven}}}").into_bytes();
-    Ok(crate::render::json(hyper::StatusCode::OK, body))
+    Ok(crate::render::json(StatusCode::OK, body))
 }
 
 #[cfg(test)]

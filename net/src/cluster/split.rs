@@ -2,7 +2,7 @@
 //! and the rows of the answers are put back in their order. What has moved meanwhile goes round
 //! again.
 
-use super::link::{self, Unreached, is_moved, says_moved, with_head};
+use super::link::{Unreached, is_moved, says_moved, with_head};
 use super::place::{Inner, Kept, PATIENCE, by_partition_surely, unowned};
 use super::{Owner, PLACES, Peer};
 use crate::api::push_problem;
@@ -282,12 +282,7 @@ async fn came_there(
 ) -> Came {
     let places: Vec<String> = places.iter().map(usize::to_string).collect();
     let more = Some((PLACES, places.join(",")));
-    let path = kept.path(Duration::ZERO);
-    let answer = match kept.send(peer, &path, body, more).await {
-        Ok(answer) => link::whole(answer).await,
-        Err(unreached) => Err(unreached),
-    };
-    match answer {
+    match kept.whole_there(peer, body, more).await {
         Ok((StatusCode::OK, _, body)) => Came::Rows(body),
         Ok((status, _, body)) if is_moved(status, &body) => Came::Moved,
         Ok((status, headers, body)) => Came::Refused(status, headers, body),

@@ -9,6 +9,8 @@
 
 pub(crate) mod chromium;
 pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod cut;
 pub(crate) mod folder;
 pub(crate) mod forward;
 pub(crate) mod node;

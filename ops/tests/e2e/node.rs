@@ -62,6 +62,16 @@ impl Node {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a child of ours");
     }
 
+    /// Stops it where it stands.
+    pub(crate) fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("a child of ours");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("a child of ours");
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn exited(&mut self) -> ExitStatus {
         assert!(self.log.ended(Instant::now() + PATIENCE), "it does not end");

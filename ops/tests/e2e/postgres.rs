@@ -5,6 +5,7 @@
 mod server;
 
 use super::Home;
+use super::cut::Way;
 use serde_json::{Value, json};
 use server::{PORT, Server, USER};
 
@@ -41,6 +42,16 @@ impl Postgres {
     /// What it answers to a statement.
     pub(crate) fn says(&self, sql: &str) -> String {
         self.server.says(&self.name, sql)
+    }
+
+    /// Likewise; an error when it does not answer.
+    pub(crate) fn try_says(&self, sql: &str) -> Result<String, String> {
+        self.server.try_says(&self.name, sql)
+    }
+
+    /// A way to it that can be cut.
+    pub(crate) fn way(&self) -> Way {
+        Way::to(self.server.folder(), PORT)
     }
 
     /// Makes the tables, by the command of that home.
