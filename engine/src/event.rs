@@ -236,6 +236,19 @@ pub struct AgentRow {
     pub paused: bool,
 }
 
+/// What somebody said of a task's result.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeedbackRow {
+    /// The task.
+    pub task: TaskId,
+    /// Its agent.
+    pub agent: Arc<str>,
+    /// From 1, bad, to 5.
+    pub score: u8,
+    /// When.
+    pub at: Millis,
+}
+
 /// What one turn decided: committed as a whole, or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -256,6 +269,8 @@ pub struct Batch {
     pub agents: Vec<AgentRow>,
     /// Agents that were deleted.
     pub agents_gone: Vec<Arc<str>>,
+    /// What was said of results; the last of several of one task counts.
+    pub feedback: Vec<FeedbackRow>,
 }
 
 /// A task after a batch.
@@ -277,5 +292,6 @@ impl Batch {
             && self.tasks_gone.is_empty()
             && self.agents.is_empty()
             && self.agents_gone.is_empty()
+            && self.feedback.is_empty()
     }
 }

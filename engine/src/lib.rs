@@ -28,6 +28,7 @@ pub mod queue;
 pub mod retry;
 pub mod ring;
 pub mod rng;
+pub mod satisfaction;
 pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

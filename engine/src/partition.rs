@@ -289,7 +289,7 @@ impl PartitionState {
             .filter(|task| !task.state.is_ended() || task.state == State::Failed)
             .collect();
         tasks.sort_by_key(|task| task.id);
-        Loaded { tasks, keys: self.keys.rows() }
+        Loaded { tasks, keys: self.keys.rows(), feedback: Vec::new() }
     }
 }
 

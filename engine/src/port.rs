@@ -1,9 +1,10 @@
 //! What the engine needs from outside: the traits that stores and wakers implement.
 
-use crate::event::{AgentRow, Batch, KeyRow, Record};
+use crate::event::{AgentRow, Batch, FeedbackRow, KeyRow, Record};
 use crate::id::{PartitionId, TaskId};
 use crate::payload::{Hash, Payload};
 use crate::task::{State, Task};
+use crate::time::Millis;
 use std::sync::Arc;
 
 /// Why a commit failed.
@@ -51,6 +52,8 @@ pub struct Loaded {
     pub tasks: Vec<Task>,
     /// Keys.
     pub keys: Vec<KeyRow>,
+    /// What was said of results since the time that was asked for.
+    pub feedback: Vec<FeedbackRow>,
 }
 
 /// Gives back what was committed, at start: one by one, because a shard has a million tasks and
@@ -76,6 +79,17 @@ pub trait Load {
         take: &mut dyn FnMut(KeyRow),
     ) -> crate::Result<()>;
 
+    /// Hands what was said of results of `partitions` since `since` to `take`, in any order.
+    ///
+    /// # Errors
+    /// [`crate::Error::LoadFailed`] likewise.
+    fn feedback(
+        &mut self,
+        partitions: &[PartitionId],
+        since: Millis,
+        take: &mut dyn FnMut(FeedbackRow),
+    ) -> crate::Result<()>;
+
     /// One partition as a whole, for looking at it.
     ///
     /// # Errors
@@ -84,6 +98,7 @@ pub trait Load {
         let mut loaded = Loaded::default();
         self.tasks(&[partition], &mut |task| loaded.tasks.push(task))?;
         self.keys(&[partition], &mut |row| loaded.keys.push(row))?;
+        self.feedback(&[partition], Millis(0), &mut |row| loaded.feedback.push(row))?;
         Ok(loaded)
     }
 
@@ -109,6 +124,15 @@ impl<L: Load + ?Sized> Load for Box<L> {
         take: &mut dyn FnMut(KeyRow),
     ) -> crate::Result<()> {
         (**self).keys(partitions, take)
+    }
+
+    fn feedback(
+        &mut self,
+        partitions: &[PartitionId],
+        since: Millis,
+        take: &mut dyn FnMut(FeedbackRow),
+    ) -> crate::Result<()> {
+        (**self).feedback(partitions, since, take)
     }
 
     fn agents(&mut self) -> crate::Result<Vec<AgentRow>> {

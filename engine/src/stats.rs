@@ -5,6 +5,7 @@
 
 use crate::breaker::Recent;
 use crate::id::ShardId;
+use crate::satisfaction::Scores;
 use crate::task::State;
 use crate::time::Millis;
 use hdrhistogram::Histogram;
@@ -49,6 +50,8 @@ pub struct AgentStats {
     pub active: u64,
     /// What ended in the last five minutes.
     pub recent: Recent,
+    /// What people said of its results in the last 24 hours.
+    pub feedback: Scores,
     /// Whether its breaker is open: its starts are held back.
     pub is_held_back: bool,
     /// Submission to end, in µs.

@@ -25,9 +25,6 @@ const WATCH: Duration = Duration::from_millis(250);
 /// How often a draining node is asked whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
-/// What handing partitions over may take beyond the time for what runs in them.
-const HAND_OVER_SLACK: Duration = Duration::from_secs(10);
-
 /// Everything that was started, in order.
 pub struct Parts {
     /// What the net cores are told.
@@ -171,12 +168,12 @@ async fn watch(parts: &mut Parts, signals: &mut Signals, watchdog: &mut Watchdog
 /// No new work; what runs may finish within `timeout`, or until a second signal ends it all.
 async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
     parts.vitals.enter(Stage::Draining);
+    let deadline = Instant::now() + timeout;
     if let Some(cluster) = &parts.cluster {
-        hand_over(cluster, signals, timeout).await;
+        hand_over(cluster, signals, deadline).await;
     }
     parts.orders.set_intake(Intake::Draining);
     parts.orders.set_phase(Phase::Draining);
-    let deadline = Instant::now() + timeout;
     let mut poll = interval(DRAIN_POLL);
     // The order to the shards is under way; they are quiet only after they have taken it.
     let mut quiet = 0;
@@ -198,9 +195,8 @@ async fn drain(parts: &Parts, signals: &mut Signals, timeout: Duration) {
 }
 
 /// Gives what the node has to the others, while it still answers; as far as that is done in time.
-async fn hand_over(cluster: &ClusterThreads, signals: &mut Signals, timeout: Duration) {
+async fn hand_over(cluster: &ClusterThreads, signals: &mut Signals, deadline: Instant) {
     cluster.drain();
-    let deadline = Instant::now() + timeout + HAND_OVER_SLACK;
     let mut poll = interval(DRAIN_POLL);
     while !cluster.is_drained() && Instant::now() < deadline {
         tokio::select! {

@@ -270,7 +270,13 @@ pub const FAMILIES: &[Family] = &[
         "no_customer_satisfaction_index",
         &["agent"],
         "0 to 1: mean feedback of the last 24 hours.",
-        |_, _| {},
+        |now, out| {
+            each_agent(now, |agent, stats| {
+                if let Some(index) = stats.feedback.index() {
+                    out.value(&[agent], index);
+                }
+            });
+        },
     ),
     security::AUTH_ATTEMPTS,
     security::AUTH_FAILURES,

@@ -27,7 +27,7 @@ pub const NET_CORES: Handler =
 /// Turns under way end, journals and indexes are flushed.
 pub const SHARDS: Handler = handler("shards", "flushes journals and indexes", 60);
 /// What the node still has is left to the other nodes, and its place given up.
-pub const CLUSTER: Handler = handler("cluster", "leaves its partitions to the other nodes", 30);
+pub const CLUSTER: Handler = handler("cluster", "leaves its partitions to the other nodes", 10);
 /// The audit log and the watches over files end.
 pub const GUARDS: Handler = handler("guards", "flushes the audit log", 10);
 /// The reader thread ends.

@@ -65,7 +65,7 @@ fn who_may_can_have_a_node_drain_and_stop() {
     let listed = operator.get("/admin/shutdown/handlers").ok(200);
     let listed = listed["handlers"].as_array().expect("a list").clone();
     let names = listed.iter().map(|handler| handler["name"].as_str().expect("a name"));
-    let expected = ["drain", "net_cores", "shards", "guards", "reader", "store"];
+    let expected = ["drain", "net_cores", "shards", "cluster", "guards", "reader", "store"];
     assert_eq!(names.collect::<Vec<_>>(), expected);
     for (place, handler) in listed.iter().enumerate() {
         assert_eq!(handler["order"], place + 1);

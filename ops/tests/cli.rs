@@ -79,7 +79,7 @@ fn help_of_token_create() {
 #[test]
 fn every_command_explains_itself() {
     let commands = "serve;dev;task submit;task get;task list;task watch;task cancel;task retry;\
-        task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
+        task feedback;task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
         config validate;config show;config keys;token create;token list;token revoke;\
         audit verify;backup create;backup verify;backup restore;journal inspect;db migrate;db health-check;db test-connection;smoke;\
         bench;man;\

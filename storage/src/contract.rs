@@ -3,7 +3,7 @@
 
 use crate::samples::{self, Histories, dead_lettered, large, next, started, submitted};
 use no_engine::agent::definition::{Agent, Kind};
-use no_engine::event::{AgentRow, Batch, Event, KeyRow, Record, TaskImage};
+use no_engine::event::{AgentRow, Batch, Event, FeedbackRow, KeyRow, Record, TaskImage};
 use no_engine::id::{PartitionId, TaskId};
 use no_engine::payload::Payload;
 use no_engine::port::{CommitError, Filter, Page, Reader};
@@ -26,6 +26,8 @@ pub(crate) trait Kept {
     fn loaded(&self) -> Loaded;
     /// All agents.
     fn agents(&self) -> Vec<AgentRow>;
+    /// What was said of results since then.
+    fn feedback(&self, since: Millis) -> Vec<FeedbackRow>;
     /// A reader.
     fn reader(&self) -> Box<dyn Reader>;
     /// A page, after a look at so many rows at most.
@@ -45,6 +47,7 @@ macro_rules! hold {
             what_is_committed_is_loaded_and_read
             a_task_that_changed_often_in_one_commit_is_written_as_it_is_last
             agents_and_keys_come_change_and_go
+            the_last_score_of_a_task_counts_and_goes_with_it
             large_payloads_are_stored_once_and_go_with_the_last_that_names_them
             what_cannot_be_read_back_is_not_acknowledged
             one_event_twice_is_refused
@@ -222,6 +225,22 @@ pub(crate) fn finished_tasks_go_after_their_retention(kept: &mut impl Kept) {
     assert_eq!(kept.loaded().0.into_keys().collect::<Vec<_>>(), open);
     assert_eq!(kept.rows("tasks"), open.len() as u64);
     assert_eq!(kept.rows("events"), 0, "short histories stand in the task's row");
+}
+
+pub(crate) fn the_last_score_of_a_task_counts_and_goes_with_it(kept: &mut impl Kept) {
+    let (first, mut task) = submitted(id(1), &Payload::null());
+    let last = next(&mut task, Event::Succeeded { output: Payload::null() });
+    commit(kept, samples::batch(1, vec![first, last], &[(&task, true)]));
+    let said = |score, at| FeedbackRow { task: id(1), agent: "a".into(), score, at: Millis(at) };
+    let of = |rows: Vec<FeedbackRow>| Batch { feedback: rows, ..Batch::default() };
+    commit(kept, of(vec![said(1, 10)]));
+    assert_eq!(kept.feedback(Millis(10)), [said(1, 10)]);
+    commit(kept, of(vec![said(2, 20), said(5, 30)]));
+    assert_eq!(kept.feedback(Millis(0)), [said(5, 30)]);
+    assert_eq!(kept.feedback(Millis(31)), []);
+    let late = Millis(task.ended_at().expect("it ended").0 + 1_000);
+    while kept.tidy(late).expect("tidied") {}
+    assert_eq!((kept.rows("tasks"), kept.rows("feedback")), (0, 0));
 }
 
 pub(crate) fn a_long_history_goes_in_slices(kept: &mut impl Kept) {

@@ -17,7 +17,8 @@ mod tests;
 pub(crate) use event::{HISTORY_FIRST, V1_EVENT_COLUMNS, records_of, v1_record_of, write_event};
 pub(crate) use pack::{Unpack, pack};
 pub(crate) use small::{
-    AGENT_COLUMNS, KEY_COLUMNS, agent_cells, agent_of, key_cells, key_name, key_of,
+    AGENT_COLUMNS, FEEDBACK_COLUMNS, KEY_COLUMNS, agent_cells, agent_of, feedback_cells,
+    feedback_of, key_cells, key_name, key_of,
 };
 pub(crate) use task::{TASK_COLUMNS, TASK_FIXED, V1_TASK_COLUMNS, task_cells, task_of, v1_task_of};
 

@@ -31,6 +31,8 @@ pub(crate) struct Settled<'a> {
     pub(crate) keys: BTreeMap<Vec<u8>, Option<&'a [u8]>>,
     /// By the name: the row's cells, or nothing when the agent goes.
     pub(crate) agents: BTreeMap<&'a [u8], Option<&'a [u8]>>,
+    /// By the packed task: the row's cells.
+    pub(crate) feedback: BTreeMap<Vec<u8>, &'a [u8]>,
 }
 
 struct Image<'a> {
@@ -80,6 +82,9 @@ impl<'a> Work<'a> {
                 }
                 Entry::AgentGone { name } => {
                     work.agents.insert(name, None);
+                }
+                Entry::Feedback { cells } => {
+                    work.feedback.insert(packed_name::<1>(cells)?, cells);
                 }
             }
         }

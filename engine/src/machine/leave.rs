@@ -119,6 +119,7 @@ impl Machine {
         let state = self.partitions[usize::from(partition.0)].take();
         let mut state = state.expect("a leaving partition is held");
         self.keys_len -= state.keys.len();
+        self.satisfaction.drop_partition(partition);
         let ids: Vec<TaskId> = state.tasks.values().map(|held| held.task.id).collect();
         for id in ids {
             let held = state.tasks.remove(id).expect("just listed");

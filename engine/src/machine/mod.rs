@@ -26,6 +26,7 @@ mod bugs;
 mod cancel;
 mod close;
 mod expire;
+mod feedback;
 mod index;
 mod judge;
 mod lease;
@@ -41,6 +42,7 @@ mod watch;
 
 pub use bugs::{BUGS, Bug};
 pub use close::Gated;
+pub use feedback::SCORES;
 pub use recover::LastStop;
 
 use crate::command::{Answer, Command, Intake, Refusal};
@@ -52,6 +54,7 @@ use crate::map::Map;
 use crate::partition::{Held, PartitionState};
 use crate::queue::{LaneId, ReadyQueue};
 use crate::rng::Rng;
+use crate::satisfaction::Satisfaction;
 use crate::slot::Slots;
 use crate::stats::ShardStats;
 use crate::time::Now;
@@ -83,6 +86,7 @@ pub struct Machine {
     ages_at_mono: u64,
     redrives: VecDeque<retry::Redrive>,
     leaving: Vec<leave::Leaving>,
+    satisfaction: Satisfaction,
     lease_waiters: Map<LaneId, VecDeque<ReplyTo>>,
     lease_waiters_len: usize,
     watchers_len: usize,
@@ -118,6 +122,7 @@ impl Machine {
             ages_at_mono: now.mono.0 + limits.ageing_ms / 4,
             redrives: VecDeque::new(),
             leaving: Vec::new(),
+            satisfaction: Satisfaction::default(),
             lease_waiters: Map::default(),
             lease_waiters_len: 0,
             watchers_len: 0,
@@ -159,6 +164,9 @@ impl Machine {
             Command::Redrive { reply, tenant, agent } => self.redrive(reply, tenant, agent),
             Command::Resolve { reply, task, resolution } => {
                 self.resolve(now, reply, task, resolution);
+            }
+            Command::Feedback { reply, task, agent, score } => {
+                self.feedback(now, reply, task, (agent, score));
             }
             Command::Lease { reply, agents, tenant, max_tasks, lease_ms, waits } => {
                 let ask = lease::Ask { reply, agents, tenant, max_tasks, lease_ms, waits };
@@ -310,7 +318,10 @@ impl Machine {
         self.stats.live_bytes = self.live_bytes as u64;
         self.stats.keys = self.keys_len as u64;
         self.stats.keys_max = self.limits.keys_max as u64;
-        let agents = self.agents.stats(now.mono);
+        let mut agents = self.agents.stats(now.mono);
+        for (name, scores) in self.satisfaction.sums(now.wall) {
+            agents.entry(name).or_default().feedback = scores;
+        }
         let stats = Box::new(ShardStats { agents, ..self.stats.clone() });
         // Figures rest on nothing that must be durable: they go out at once, so that a node whose
         // journal stands still can be looked at.

@@ -16,8 +16,9 @@ use crate::id::{PartitionId, TaskId};
 use crate::limits::{CRASHES_MAX, LEASE_MS};
 use crate::partition::PartitionState;
 use crate::port::{Load, Loaded};
+use crate::satisfaction::WINDOW_MS;
 use crate::task::{Lease, State, Task};
-use crate::time::Now;
+use crate::time::{Millis, Now};
 use std::sync::Arc;
 
 /// How the process that held a partition before had stopped.
@@ -47,6 +48,8 @@ impl Machine {
         self.begin_load(partitions);
         store.tasks(partitions, &mut |task| self.load_task(now, task))?;
         store.keys(partitions, &mut |row| self.load_key(row))?;
+        let since = Millis(now.wall.0.saturating_sub(WINDOW_MS));
+        store.feedback(partitions, since, &mut |row| self.satisfaction.put(&row))?;
         self.end_load(now, last_stop);
         Ok(())
     }
@@ -56,6 +59,7 @@ impl Machine {
         self.begin_load(&[id]);
         loaded.tasks.into_iter().for_each(|task| self.load_task(now, task));
         loaded.keys.into_iter().for_each(|row| self.load_key(row));
+        loaded.feedback.iter().for_each(|row| self.satisfaction.put(row));
         self.end_load(now, last_stop);
     }
 

@@ -3,7 +3,7 @@
 //! It folds every event itself, and so checks that what a batch says of a task is what its events
 //! give.
 
-use crate::event::{Batch, Event, KeyRow, Record};
+use crate::event::{Batch, Event, FeedbackRow, KeyRow, Record};
 use crate::id::{PartitionId, ShardId, TaskId};
 use crate::machine::apply;
 use crate::port::Loaded;
@@ -45,6 +45,7 @@ pub(super) struct Store {
     pub(super) histories: BTreeMap<TaskId, Vec<Record>>,
     pub(super) keys: BTreeMap<(PartitionId, u128), KeyRow>,
     pub(super) removed: BTreeSet<TaskId>,
+    pub(super) feedback: BTreeMap<TaskId, FeedbackRow>,
     /// Which task each key made, for as long as it was known.
     pub(super) made_by_key: BTreeSet<(u128, TaskId)>,
     /// Tasks with new events since somebody looked.
@@ -94,6 +95,9 @@ impl Store {
         for key in &batch.keys_gone {
             self.keys.remove(key).ok_or("a key was forgotten that nobody knew")?;
         }
+        for row in &batch.feedback {
+            self.feedback.insert(row.task, row.clone());
+        }
         for id in &batch.tasks_gone {
             let task = self.tasks.remove(id).ok_or("a task was removed that was not there")?;
             if task.state != State::Failed {
@@ -137,7 +141,7 @@ impl Store {
         let mut keys: Vec<KeyRow> =
             self.keys.values().filter(|row| row.partition == partition).copied().collect();
         keys.sort_by_key(|row| row.hash);
-        Loaded { tasks, keys }
+        Loaded { tasks, keys, feedback: Vec::new() }
     }
 
     /// After a crash, the real store is opened anew and must hold the same, histories included.

@@ -1,4 +1,4 @@
-//! Steer one task: cancel, retry, resolve.
+//! Steer one task: cancel, retry, resolve; and say what its result was worth.
 
 use super::tasks::{read, task_of};
 use crate::extract::Request;
@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use no_engine::command::{Answer, Command, Refusal, Resolution};
 use no_engine::id::ReplyTo;
 use no_engine::limits::OUTPUT_BYTES_MAX;
+use no_engine::machine::SCORES;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -62,6 +63,35 @@ pub(super) async fn resolve(mut request: Request) -> Outcome {
         (ResolveOutcome::Fail, None) => Resolution::Fail,
     };
     control(&request, |reply| Command::Resolve { reply, task, resolution }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Feedback {
+    score: u8,
+}
+
+/// `POST /v1/tasks/{id}/feedback`: what somebody says of the result; a later score replaces it.
+pub(super) async fn feedback(mut request: Request) -> Outcome {
+    request.no_query()?;
+    let id = request.task_id()?;
+    let body = request.json().await?;
+    let Feedback { score } = wire::parse(&body)?;
+    if !SCORES.contains(&score) {
+        return Err(Problem::invalid("/score", "must be a whole number from 1 to 5"));
+    }
+    let core = &request.core;
+    let task = read(core, &request.tenant(), id).await?;
+    if !task.state.is_ended() {
+        return Err(Refusal::WrongState { task: id, state: task.state }.into());
+    }
+    let agent = std::sync::Arc::clone(&task.agent);
+    let ask = |reply| Command::Feedback { reply, task: id, agent, score };
+    match core.answer(core.shard_of(id)?, ask).await? {
+        Answer::Done => task_response(core, StatusCode::OK, task).await,
+        Answer::Refused(refusal) => Err(refusal.into()),
+        _ => Err(Problem::internal("a shard answered another question")),
+    }
 }
 
 /// Asks the shard about a task that must be the tenant's, and renders the task after it.

@@ -23,7 +23,7 @@ use no_auth::Permission::{
 pub(crate) fn mount(router: &mut Router) {
     let needs = Access::Needs;
     let controls = Access::Controls;
-    let table: [(Method, &str, Access, Handler); 21] = [
+    let table: [(Method, &str, Access, Handler); 22] = [
         (Method::POST, "/v1/tasks", needs(TasksSubmit), handler(tasks::submit)),
         (Method::GET, "/v1/tasks", needs(TasksRead), handler(list::list)),
         (Method::POST, "/v1/tasks/batch", needs(TasksSubmit), handler(batch::submit)),
@@ -47,6 +47,12 @@ pub(crate) fn mount(router: &mut Router) {
             "/v1/tasks/{id}/resolve",
             controls(TasksControl, "task.resolve"),
             handler(control::resolve),
+        ),
+        (
+            Method::POST,
+            "/v1/tasks/{id}/feedback",
+            controls(TasksControl, "task.feedback"),
+            handler(control::feedback),
         ),
         (
             Method::POST,

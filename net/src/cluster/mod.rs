@@ -244,9 +244,11 @@ const LOOK: &str = "/cluster/look";
 /// How long a look of another node is waited for.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Mounts what nodes ask of each other beside the API.
+/// Mounts what nodes ask of each other beside the API, where there may be others.
 pub(crate) fn mount(router: &mut Router) {
-    router.mount(Method::POST, LOOK, Access::Open, handler(look));
+    if router.core().cluster.is_some() {
+        router.mount(Method::POST, LOOK, Access::Open, handler(look));
+    }
 }
 
 /// `POST /cluster/look`: what the nodes share has changed. Only for a node.

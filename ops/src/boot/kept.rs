@@ -22,7 +22,7 @@ pub enum Kept {
     /// Files in the data folder.
     Files(Box<Store>),
     /// A database.
-    Database(Shared),
+    Database(Box<Shared>),
 }
 
 /// A database, with this node's journals in it.
@@ -66,7 +66,7 @@ impl Kept {
         }
         let owned = journals.iter().map(PgJournal::owned).collect();
         let journals = journals.into_iter().map(Some).collect();
-        Ok(Kept::Database(Shared { store, journals, owned }))
+        Ok(Kept::Database(Box::new(Shared { store, journals, owned })))
     }
 
     /// The database that other nodes share.

@@ -4,6 +4,7 @@
 //! takes the address, `run` waits for a reason to stop; `drain` stops everything in reverse.
 
 mod guards;
+mod joined;
 mod kept;
 mod links;
 mod listen;

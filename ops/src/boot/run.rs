@@ -1,12 +1,12 @@
 //! A running node: what was started, the watch over it, and the reasons to stop.
 
 use super::guards::Guards;
+use super::joined::{joined, start_cluster};
 use super::kept::Kept;
 use super::nets::{self, Extra, Nets};
 use super::{links, shards, store};
 use crate::admin::About;
 use crate::agents::AgentsWatch;
-use crate::cluster::{self, ClusterThreads};
 use crate::config::oauth::OAuth;
 use crate::config::{Config, Fault};
 use crate::cores::{self, Eventfd, SystemClock};
@@ -22,7 +22,7 @@ use no_engine::machine::LastStop;
 use no_engine::port::Clock as _;
 use no_engine::trace::Sampling;
 use no_net::browser::Browsers;
-use no_net::cluster::{Cluster, NodeKey};
+use no_net::cluster::Cluster;
 use no_net::oidc::Issuer;
 use no_net::out::OutConfig;
 use no_net::out::model::config::ModelConfig;
@@ -31,7 +31,6 @@ use no_net::redis::Redis;
 use no_net::redis::sessions::SharedSessions;
 use no_net::stats::HttpStats;
 use no_net::{NetOrders, Registry};
-use no_storage::postgres::PgNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -78,10 +77,7 @@ impl Node {
         let mut store = store::open(config)?;
         let (keys, mut guards) = keys(config, &clock)?;
         let tap = guards.trace(config, &store)?;
-        let issuer = issuer(config)?.filter(|_| keys.is_some());
-        let redis = redis(config)?;
-        let browsers = config.oauth.as_ref().zip(issuer.as_deref());
-        let browsers = browsers.and_then(|(oauth, issuer)| browsers_of(oauth, issuer, &redis));
+        let Outer { issuer, redis, browsers } = outer(config, keys.is_some())?;
         let out = outbound(config)?.with_audit(guards.audit.clone());
         let registry = registry(config, &store)?;
         let seed = seed(&clock);
@@ -91,15 +87,11 @@ impl Node {
         let last_stop = if store.was_clean() { LastStop::Clean } else { LastStop::Crash };
         let plan = shards::Plan { config, registry: &registry, clock, last_stop, seed, tap };
         let shards = shards::start(&plan, &mut store, shard_ends, &shard_cores)?;
-        let pulses = shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect();
-        let vitals = Arc::new(Vitals::new(pulses, clock, &engine.data_dir, engine.bounds()));
-        let pool_view = Arc::new(PoolView::new(engine.slots, engine.slots_aims));
-        let pool = PoolKeeper::new(Arc::clone(&pool_view), &vitals, clock);
-        let keepers = Keepers { pool, agents: AgentsWatch::new(Arc::clone(&registry)) };
+        let (vitals, pool_view, keepers) = watched(config, &registry, &shards, clock);
         let (orders, ordered) = NetOrders::new();
         let (reader_bell, reader_sleeper, reader_fd) = reader_door()?;
         let url = url(&guards, &listeners)?;
-        let (cluster, place) = joined(config, &store, &guards, &listeners)?.unzip();
+        let (cluster, place) = joined(config, &store, &url)?.unzip();
         let others = others(&guards, &issuer, &redis, &registry, &out, &cluster);
         let plan = nets::Plan {
             registry,
@@ -147,6 +139,10 @@ impl Node {
             store,
             guards,
         };
+        Node::ready(config, parts, url)
+    }
+
+    fn ready(config: &Config, parts: Parts, url: String) -> Result<Node> {
         let watch = Watch::new()?;
         let node = Node { parts, watch, drain_timeout: config.service.drain_timeout, url };
         node.parts.vitals.enter(Stage::Ready);
@@ -164,45 +160,6 @@ impl Node {
     }
 }
 
-/// The node's place among those that share its database, and what its net cores know of them.
-fn joined(
-    config: &Config,
-    store: &Kept,
-    guards: &Guards,
-    listeners: &[TcpListener],
-) -> Result<Option<(Arc<Cluster>, PgNode)>> {
-    let (Some(of), Some(shared)) = (&config.database, store.as_shared()) else { return Ok(None) };
-    let key = shared.store().node_key().map_err(store::refused)?;
-    let key = NodeKey::of_hex(&key)
-        .ok_or_else(|| Error::Store { why: "meta.node_key is not 32 bytes in hex".into() })?;
-    let address = super::listen::advertised(&url(guards, listeners)?);
-    let place = cluster::join(shared.store(), of, &address)?;
-    Ok(Some((Arc::new(Cluster::new(&of.node, key, config.engine.partitions)), place)))
-}
-
-/// Has the node take its share.
-fn start_cluster(
-    config: &Config,
-    store: &Kept,
-    joined: Option<(Arc<Cluster>, PgNode)>,
-    orders: &NetOrders,
-) -> Result<Option<ClusterThreads>> {
-    let (Some((cluster, node)), Some(shared)) = (joined, store.as_shared()) else {
-        return Ok(None);
-    };
-    let lease = config.database.as_ref().map(|of| of.lease).unwrap_or_default();
-    let parts = cluster::Parts {
-        store: shared.store().clone(),
-        node,
-        cluster,
-        orders: orders.shards(),
-        owned: shared.owned().to_vec(),
-        lease,
-        drain_timeout: config.service.drain_timeout,
-    };
-    ClusterThreads::start(parts).map(Some)
-}
-
 fn keys(config: &Config, clock: &SystemClock) -> Result<(Option<KeySet>, Guards)> {
     let data_dir = &config.engine.data_dir;
     let key = LocalKey::open_or_create(data_dir)?;
@@ -213,6 +170,36 @@ fn keys(config: &Config, clock: &SystemClock) -> Result<(Option<KeySet>, Guards)
         return Ok((None, guards));
     }
     Ok((Some(key.key_set().without(guards.ledger.revoked())), guards))
+}
+
+/// The signs of life of the shards, and what is kept by them while the node runs.
+fn watched(
+    config: &Config,
+    registry: &Arc<Registry>,
+    shards: &[shards::ShardThreads],
+    clock: SystemClock,
+) -> (Arc<Vitals>, Arc<PoolView>, Keepers) {
+    let engine = &config.engine;
+    let pulses = shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect();
+    let vitals = Arc::new(Vitals::new(pulses, clock, &engine.data_dir, engine.bounds()));
+    let view = Arc::new(PoolView::new(engine.slots, engine.slots_aims));
+    let pool = PoolKeeper::new(Arc::clone(&view), &vitals, clock);
+    (vitals, view, Keepers { pool, agents: AgentsWatch::new(Arc::clone(registry)) })
+}
+
+/// Whom the node asks about who asks it.
+struct Outer {
+    issuer: Option<Arc<Issuer>>,
+    redis: Option<Arc<Redis>>,
+    browsers: Option<Arc<Browsers>>,
+}
+
+fn outer(config: &Config, has_access_control: bool) -> Result<Outer> {
+    let issuer = issuer(config)?.filter(|_| has_access_control);
+    let redis = redis(config)?;
+    let browsers = config.oauth.as_ref().zip(issuer.as_deref());
+    let browsers = browsers.and_then(|(oauth, issuer)| browsers_of(oauth, issuer, &redis));
+    Ok(Outer { issuer, redis, browsers })
 }
 
 /// The issuer of tokens, with our client's secret read.

@@ -7,7 +7,8 @@ use no_engine::event::AgentRow;
 use no_engine::id::{Fence, PartitionId};
 use no_engine::machine::LastStop;
 use no_engine::port::{Load, Loaded};
-use no_engine::time::Mono;
+use no_engine::satisfaction::WINDOW_MS;
+use no_engine::time::{Millis, Mono};
 use no_net::AgentChange;
 use no_net::cluster::{Owner, Peer};
 use no_storage::postgres::{PgLoad, Shared};
@@ -157,7 +158,9 @@ impl Keeper {
 
     /// Has the shards let partitions go, all at once, and gives them away.
     fn give(&mut self, give: Vec<(PartitionId, NodeName)>, shared: &Shared) {
-        let within = if self.says_draining { self.parts.drain_timeout } else { MOVE_PATIENCE };
+        // Half of a drain, so that there is time to give them.
+        let drain = self.parts.drain_timeout / 2;
+        let within = if self.says_draining { drain } else { MOVE_PATIENCE };
         let ids: Vec<PartitionId> = give.iter().map(|(id, _)| *id).collect();
         let left = self.parts.orders.leave(&ids, within);
         for ((id, to), left) in give.into_iter().zip(left) {
@@ -225,6 +228,11 @@ impl Keeper {
             loaded.entry(row.partition).or_default().keys.push(row);
         });
         keys.map_err(|error| error.to_string())?;
+        let since = Millis(no_net::time::wall().0.saturating_sub(WINDOW_MS));
+        let said = self.loader.feedback(&ids, since, &mut |row| {
+            loaded.entry(row.task.partition()).or_default().feedback.push(row);
+        });
+        said.map_err(|error| error.to_string())?;
         Ok(loaded)
     }
 

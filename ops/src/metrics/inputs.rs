@@ -125,6 +125,7 @@ fn add_agent(all: &mut AgentStats, more: &AgentStats) {
     }
     all.active += more.active;
     all.recent.add(&more.recent);
+    all.feedback.add(more.feedback);
     all.is_held_back |= more.is_held_back;
     all.duration_us.merge(&more.duration_us);
     all.queue_wait_us.merge(&more.queue_wait_us);

@@ -9,11 +9,12 @@
 //!   5 key        its row's cells, packed      6 key gone    its name's cells, packed
 //!   7 task gone  id 16
 //!   8 agent      its row's cells, packed      9 agent gone  its name
+//!  10 feedback   its row's cells, packed
 //! ```
 
 use super::frame::Draft;
 use crate::error::Malformed;
-use crate::rows::{self, Cell, agent_cells, key_cells, key_name, pack, task_cells};
+use crate::rows::{self, Cell, agent_cells, feedback_cells, key_cells, key_name, pack, task_cells};
 use no_engine::event::{Batch, Record};
 use no_engine::id::TaskId;
 use no_engine::payload::{Hash, Payload};
@@ -29,6 +30,7 @@ pub(crate) enum Entry<'a> {
     TaskGone { id: [u8; 16] },
     Agent { cells: &'a [u8] },
     AgentGone { name: &'a [u8] },
+    Feedback { cells: &'a [u8] },
 }
 
 /// Events of one task that follow each other.
@@ -53,6 +55,7 @@ const KEY_GONE: u8 = 6;
 const TASK_GONE: u8 = 7;
 const AGENT: u8 = 8;
 const AGENT_GONE: u8 = 9;
+const FEEDBACK: u8 = 10;
 
 /// Events of one entry of a history, at most: a row is made of whole ones.
 const STRETCH_EVENTS_MAX: usize = 32;
@@ -86,6 +89,10 @@ pub(crate) fn write_batch(draft: &mut Draft, batch: &Batch) -> Result<(), Malfor
     for agent in &batch.agents {
         let cells = agent_cells(agent)?;
         entry(out, AGENT, |out| cells.iter().for_each(|cell| pack(out, cell)));
+    }
+    for row in &batch.feedback {
+        let cells = feedback_cells(row);
+        entry(out, FEEDBACK, |out| cells.iter().for_each(|cell| pack(out, cell)));
     }
     Ok(())
 }
@@ -218,6 +225,7 @@ fn read(kind: u8, content: &[u8]) -> Option<Entry<'_>> {
         TASK_GONE => Some(Entry::TaskGone { id: content.try_into().ok()? }),
         AGENT => Some(Entry::Agent { cells: content }),
         AGENT_GONE => Some(Entry::AgentGone { name: content }),
+        FEEDBACK => Some(Entry::Feedback { cells: content }),
         _ => None,
     }
 }

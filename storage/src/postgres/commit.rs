@@ -146,6 +146,7 @@ impl Committer {
     }
 
     /// One try.
+    #[expect(clippy::await_holding_lock, reason = "the thread runs nothing else while it waits")]
     async fn attempt(
         &mut self,
         writing: &Writing<'_>,

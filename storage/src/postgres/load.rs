@@ -6,11 +6,12 @@ use crate::postgres::fault::not_done;
 use crate::postgres::options::PgOptions;
 use crate::postgres::session::{Purpose, Session};
 use crate::postgres::value::{Decoded, Param};
-use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
-use no_engine::event::{AgentRow, KeyRow};
+use crate::rows::{self, AGENT_COLUMNS, FEEDBACK_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
+use no_engine::event::{AgentRow, FeedbackRow, KeyRow};
 use no_engine::id::PartitionId;
 use no_engine::port::Load;
 use no_engine::task::Task;
+use no_engine::time::Millis;
 use tokio::runtime::Runtime;
 
 /// Rows that are fetched at a time.
@@ -113,6 +114,25 @@ impl Load for PgLoad {
         let sql = format!("SELECT {columns} FROM keys WHERE partition = ANY($1::int4[])");
         let read = self.each(&sql, &numbers(partitions), |row| {
             take(rows::key_of(row)?);
+            Ok(())
+        });
+        read.map_err(|error| failed(&error))
+    }
+
+    fn feedback(
+        &mut self,
+        partitions: &[PartitionId],
+        since: Millis,
+        take: &mut dyn FnMut(FeedbackRow),
+    ) -> no_engine::Result<()> {
+        let columns = FEEDBACK_COLUMNS.join(",");
+        let sql = format!(
+            "SELECT {columns} FROM feedback WHERE $2::int8 <= at AND partition = ANY($1::int4[])"
+        );
+        let [partitions] = numbers(partitions);
+        let mut names = Names::default();
+        let read = self.each(&sql, &[partitions, Param::bits(since.0)], |row| {
+            take(rows::feedback_of(row, &mut names)?);
             Ok(())
         });
         read.map_err(|error| failed(&error))

@@ -21,7 +21,10 @@ const SERVER_OLDEST: u32 = 130_000;
 const CLOCK_MS_MAX: i64 = 5_000;
 
 /// Tries of a migration that another one was in the way of.
-const MIGRATION_TRIES: u32 = 3;
+const MIGRATION_TRIES: u32 = 20;
+
+/// The pause between them.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a migration did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +87,7 @@ pub fn migrate(options: &PgOptions) -> Result<Migrated> {
                 return Err(Error::Database { at: options.at(), why: chain(&error) });
             }
             tries += 1;
+            tokio::time::sleep(MIGRATION_PAUSE).await;
         }
         Ok(Migrated { from, to: known })
     })

@@ -5,7 +5,7 @@
 //! the transaction that it stands in, and the commit behind it rolls back.
 
 use crate::postgres::value::Param;
-use crate::rows::{AGENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
+use crate::rows::{AGENT_COLUMNS, FEEDBACK_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
 
 /// One statement's place in [`statements`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,10 @@ pub(crate) enum Op {
     PutAgents,
     /// Counts the changes of agents, for the other nodes.
     CountAgents,
+    /// What was said of results.
+    PutFeedback,
+    /// What was said of tasks that go.
+    DropFeedback,
 }
 
 /// A statement with what it takes.
@@ -62,6 +66,9 @@ const TASK_TYPES: [&str; TASK_COLUMNS.len()] = [
 const KEY_TYPES: [&str; KEY_COLUMNS.len()] = ["int4", "bytea", "int8", "uuid", "int8"];
 /// The types of [`AGENT_COLUMNS`].
 const AGENT_TYPES: [&str; AGENT_COLUMNS.len()] = ["text", "text", "int4"];
+
+/// The types of [`FEEDBACK_COLUMNS`].
+const FEEDBACK_TYPES: [&str; FEEDBACK_COLUMNS.len()] = ["uuid", "int4", "text", "int4", "int8"];
 
 /// All statements of a commit, in the order of [`Op`].
 pub(crate) fn statements() -> Vec<String> {
@@ -118,6 +125,8 @@ pub(crate) fn statements() -> Vec<String> {
         "DELETE FROM agents WHERE name = ANY($1::text[])".to_owned(),
         upsert("agents", &AGENT_COLUMNS, &AGENT_TYPES, 1),
         "UPDATE meta SET value = (value::int8 + 1)::text WHERE name = 'agents_version'".to_owned(),
+        upsert("feedback", &FEEDBACK_COLUMNS, &FEEDBACK_TYPES, 1),
+        "DELETE FROM feedback WHERE task = ANY($1::uuid[])".to_owned(),
     ]
 }
 
@@ -196,6 +205,6 @@ mod tests {
         check(Op::PutKeys, "ON CONFLICT (partition,hash) DO UPDATE SET fingerprint =");
         check(Op::DropAgents, "DELETE FROM agents");
         check(Op::PutAgents, "ON CONFLICT (name) DO UPDATE SET definition =");
-        assert_eq!(statements.len(), Op::CountAgents as usize + 1);
+        assert_eq!(statements.len(), Op::DropFeedback as usize + 1);
     }
 }

@@ -10,7 +10,7 @@ mod server;
 use super::*;
 use crate::contract::{Kept, Loaded, PARTITIONS_FEW, history, id};
 use crate::samples;
-use no_engine::event::{AgentRow, Batch, KeyRow, Record};
+use no_engine::event::{AgentRow, Batch, FeedbackRow, KeyRow, Record};
 use no_engine::id::{ShardId, TaskId};
 use no_engine::port::{CommitError, Filter, Journal, Load, Page, Reader};
 use no_engine::task::Task;
@@ -128,6 +128,14 @@ impl Kept for World {
 
     fn agents(&self) -> Vec<AgentRow> {
         self.store.loader().expect("a loader").agents().expect("sound rows")
+    }
+
+    fn feedback(&self, since: Millis) -> Vec<FeedbackRow> {
+        let mut rows = Vec::new();
+        let mut loader = self.store.loader().expect("a loader");
+        let read = loader.feedback(&all(PARTITIONS_FEW), since, &mut |row| rows.push(row));
+        read.expect("sound rows");
+        rows
     }
 
     fn reader(&self) -> Box<dyn Reader> {

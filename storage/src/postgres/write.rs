@@ -5,7 +5,7 @@ use crate::error::Malformed;
 use crate::journal::entry::Stretch;
 use crate::postgres::sql::{Op, Step};
 use crate::postgres::value::{Param, Value};
-use crate::rows::{AGENT_COLUMNS, Cell, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
+use crate::rows::{AGENT_COLUMNS, Cell, FEEDBACK_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
 use crate::work::{Change, MALFORMED, Settled, join, named_by, rows, unpacked};
 use std::array;
 use std::borrow::Cow;
@@ -86,6 +86,7 @@ impl<'a> Writing<'a> {
         self.add(Op::DropEvents, old);
         if !tasks.is_empty() {
             self.steps.push(Step { op: Op::DropTasks, params: vec![Param::ids(tasks)] });
+            self.steps.push(Step { op: Op::DropFeedback, params: vec![Param::ids(tasks)] });
         }
         let params = vec![Param::ints(partitions.iter().map(|id| i64::from(*id)))];
         self.steps.push(Step { op: Op::DropBlobs, params });
@@ -107,6 +108,7 @@ pub(crate) fn writing<'a>(work: &'a Settled<'_>) -> Result<Writing<'a>, Malforme
     writing.drop(&histories, gone);
     add_keys(&mut writing, work)?;
     add_agents(&mut writing, work)?;
+    add_feedback(&mut writing, work)?;
     Ok(writing)
 }
 
@@ -202,5 +204,17 @@ fn add_agents<'a>(writing: &mut Writing<'a>, work: &'a Settled<'_>) -> Result<()
     if writing.has_agents {
         writing.steps.push(Step { op: Op::CountAgents, params: Vec::new() });
     }
+    Ok(())
+}
+
+fn add_feedback<'a>(writing: &mut Writing<'a>, work: &'a Settled<'_>) -> Result<(), Malformed> {
+    let mut put = Table::<{ FEEDBACK_COLUMNS.len() }>::new();
+    for cells in work.feedback.values() {
+        let row = unpacked::<{ FEEDBACK_COLUMNS.len() }>(cells)?;
+        let Cell::Int(partition) = row[1] else { return Err(MALFORMED) };
+        writing.touched.insert(u16::try_from(partition).map_err(|_| MALFORMED)?);
+        put.push(row);
+    }
+    writing.add(Op::PutFeedback, put);
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Idempotency keys and agents as rows.
+//! Idempotency keys, agents and feedback as rows.
 
 use super::{Cell, Cells, Names, Row, json_cell};
 use crate::error::Malformed;
-use no_engine::event::{AgentRow, KeyRow};
+use no_engine::event::{AgentRow, FeedbackRow, KeyRow};
 use no_engine::id::{PartitionId, TaskId};
 use no_engine::time::Millis;
 
@@ -12,6 +12,9 @@ pub(crate) const KEY_COLUMNS: [&str; 5] =
 
 /// The columns of `agents`; the first names a row.
 pub(crate) const AGENT_COLUMNS: [&str; 3] = ["name", "definition", "paused"];
+
+/// The columns of `feedback`; the first names a row.
+pub(crate) const FEEDBACK_COLUMNS: [&str; 5] = ["task", "partition", "agent", "score", "at"];
 
 /// A key's cells, in the order of [`KEY_COLUMNS`].
 pub(crate) fn key_cells(key: &KeyRow) -> [Cell<'_>; 5] {
@@ -58,5 +61,29 @@ pub(crate) fn agent_of(row: &impl Row, names: &mut Names) -> Result<AgentRow, Ma
         name: names.get(cells.text()?),
         agent: cells.json_or_null()?.ok_or_else(|| cells.malformed())?,
         paused: cells.flag()?,
+    })
+}
+
+/// The cells of a piece of feedback, in the order of [`FEEDBACK_COLUMNS`].
+pub(crate) fn feedback_cells(row: &FeedbackRow) -> [Cell<'_>; 5] {
+    [
+        Cell::Bytes16(row.task.to_bytes()),
+        Cell::small(row.task.partition().0),
+        Cell::text(&row.agent),
+        Cell::small(row.score),
+        Cell::bits(row.at.0),
+    ]
+}
+
+/// The feedback of a row with [`FEEDBACK_COLUMNS`].
+pub(crate) fn feedback_of(row: &impl Row, names: &mut Names) -> Result<FeedbackRow, Malformed> {
+    let mut cells = Cells::new(row, "feedback", &FEEDBACK_COLUMNS);
+    let task = TaskId::from_bytes(cells.bytes()?).ok_or_else(|| cells.malformed())?;
+    cells.small::<u16>()?;
+    Ok(FeedbackRow {
+        task,
+        agent: names.get(cells.text()?),
+        score: cells.small()?,
+        at: Millis(cells.bits()?),
     })
 }

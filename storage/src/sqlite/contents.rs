@@ -2,7 +2,7 @@
 
 use crate::blob;
 use crate::error::{Error, Result};
-use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
+use crate::rows::{self, AGENT_COLUMNS, FEEDBACK_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
 use crate::sqlite::schema;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct Contents {
     pub events: BTreeMap<String, u64>,
     /// Idempotency keys.
     pub keys: u64,
+    /// Tasks of whose results something was said.
+    pub feedback: u64,
     /// Agents; in shard 0 alone.
     pub agents: u64,
     /// Large payloads.
@@ -33,13 +35,14 @@ impl Contents {
         add(&mut self.tasks, &other.tasks);
         add(&mut self.events, &other.events);
         self.keys += other.keys;
+        self.feedback += other.feedback;
         self.agents += other.agents;
         self.payloads += other.payloads;
     }
 }
 
 /// Checks a copy of a shard's file that nobody else has open: SQLite's own check of pages and
-/// indexes, every row of tasks, keys and agents, and every payload against its hash.
+/// indexes, every row of tasks, keys, agents and feedback, and every payload against its hash.
 ///
 /// # Errors
 /// [`Error::Damaged`] with what is wrong; [`Error::Newer`]; those of reading a file.
@@ -77,6 +80,11 @@ fn count(path: &Path, db: &Connection) -> Result<Contents> {
     each(path, db, &sql, |row| {
         contents.agents += 1;
         rows::agent_of(row, &mut names).map(drop).map_err(of_row)
+    })?;
+    let sql = format!("SELECT {} FROM feedback", FEEDBACK_COLUMNS.join(","));
+    each(path, db, &sql, |row| {
+        contents.feedback += 1;
+        rows::feedback_of(row, &mut names).map(drop).map_err(of_row)
     })?;
     each(path, db, "SELECT hash, bytes FROM blobs", |row| {
         contents.payloads += 1;

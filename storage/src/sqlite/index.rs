@@ -15,7 +15,7 @@
 use crate::error::{Error, Malformed};
 use crate::journal::Frame;
 use crate::retention::Retention;
-use crate::rows::{AGENT_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
+use crate::rows::{AGENT_COLUMNS, FEEDBACK_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED};
 use crate::sqlite::cell::{insert_sql, update_sql};
 use crate::sqlite::checkpoint::LogGauge;
 use crate::sqlite::schema;
@@ -46,6 +46,7 @@ pub(crate) struct Sql {
     pub(crate) update_task: String,
     pub(crate) put_key: String,
     pub(crate) put_agent: String,
+    pub(crate) put_feedback: String,
 }
 
 impl Sql {
@@ -62,6 +63,7 @@ impl Sql {
             insert_task: insert_sql("tasks", &new),
             update_task: update_sql("tasks", &TASK_COLUMNS, TASK_FIXED),
             put_key: upsert("keys", &KEY_COLUMNS, "partition, hash"),
+            put_feedback: upsert("feedback", &FEEDBACK_COLUMNS, "task"),
             put_agent: upsert("agents", &AGENT_COLUMNS, "name"),
         }
     }

@@ -162,5 +162,6 @@ fn kind(entry: &Entry<'_>) -> &'static str {
         Entry::TaskGone { .. } => "task_gone",
         Entry::Agent { .. } => "agent",
         Entry::AgentGone { .. } => "agent_gone",
+        Entry::Feedback { .. } => "feedback",
     }
 }

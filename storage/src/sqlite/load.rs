@@ -6,13 +6,14 @@
 //! many there are, nor which is in the middle.
 
 use crate::error::{Error, Malformed, Result};
-use crate::rows::{self, AGENT_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
+use crate::rows::{self, AGENT_COLUMNS, FEEDBACK_COLUMNS, KEY_COLUMNS, Names, TASK_COLUMNS};
 use crate::sqlite::meeting::{Meeting, Way};
 use crate::sqlite::schema::{self, OPEN};
-use no_engine::event::{AgentRow, KeyRow};
+use no_engine::event::{AgentRow, FeedbackRow, KeyRow};
 use no_engine::id::PartitionId;
 use no_engine::port::Load;
 use no_engine::task::Task;
+use no_engine::time::Millis;
 use rusqlite::Connection;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
@@ -196,6 +197,25 @@ impl Load for SqliteLoad {
             if is_asked(partitions, row.partition) {
                 take(row);
             }
+        });
+        read.map_err(|error| failed(&error))
+    }
+
+    fn feedback(
+        &mut self,
+        partitions: &[PartitionId],
+        since: Millis,
+        take: &mut dyn FnMut(FeedbackRow),
+    ) -> no_engine::Result<()> {
+        let columns = FEEDBACK_COLUMNS.join(",");
+        let sql = format!("SELECT {columns} FROM feedback WHERE {} <= at", since.0.cast_signed());
+        let mut names = Names::default();
+        let read = self.each(&sql, |row| {
+            let row = rows::feedback_of(row, &mut names)?;
+            if is_asked(partitions, row.task.partition()) {
+                take(row);
+            }
+            Ok(())
         });
         read.map_err(|error| failed(&error))
     }

@@ -2,7 +2,7 @@
 //! transaction, then the folder's marker.
 //!
 //! Version 1 had no journal, a column for each field of a task, and a row for each event. Its rows
-//! are read and written anew the way a journal's frame is taken over.
+//! are read and written anew the way a journal's frame is taken over. Version 2 had no feedback.
 
 use crate::error::{Error, Malformed, Result};
 use crate::journal::entry::write_batch;
@@ -10,7 +10,7 @@ use crate::journal::frame::Draft;
 use crate::rows::{self, Names, V1_EVENT_COLUMNS, V1_TASK_COLUMNS};
 use crate::sqlite::folder::Marker;
 use crate::sqlite::index::{Fault, Sql};
-use crate::sqlite::schema::{self, SCHEMA, TASK_TABLES, shard_path};
+use crate::sqlite::schema::{self, FEEDBACK_TABLE, SCHEMA, TASK_TABLES, shard_path};
 use crate::work::Work;
 use no_engine::event::{Batch, TaskImage};
 use no_engine::port::CommitError;
@@ -30,6 +30,9 @@ pub(crate) fn settle(dir: &Path, marker: &mut Marker) -> Result<()> {
         if version == 1 {
             tracing::info!(target: "journal", path = %path.display(), "moving to a newer schema");
             from_1(&db).map_err(|fault| failed(&path, fault))?;
+        }
+        if version < SCHEMA {
+            from_2(&db).map_err(|source| Error::of_sqlite(&path, source))?;
         }
     }
     marker.set_schema();
@@ -77,9 +80,16 @@ fn from_1(db: &Connection) -> std::result::Result<(), Fault> {
     drop(rows);
     drop(tasks);
     db.execute_batch("DROP TABLE tasks_1; DROP TABLE events_1;")?;
-    db.pragma_update(None, "user_version", SCHEMA)?;
+    db.pragma_update(None, "user_version", 2)?;
     transaction.commit()?;
     Ok(())
+}
+
+fn from_2(db: &Connection) -> rusqlite::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    db.execute_batch(FEEDBACK_TABLE)?;
+    db.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()
 }
 
 /// The whole history of a task, as version 1 has it.

@@ -196,6 +196,8 @@ fn copy_tasks(db: &Connection, ids: &[Vec<u8>]) -> rusqlite::Result<()> {
         }
         let events = "INSERT INTO home.events SELECT * FROM main.events WHERE task = ?1";
         db.prepare_cached(events)?.execute([id])?;
+        let said = "INSERT INTO home.feedback SELECT * FROM main.feedback WHERE task = ?1";
+        db.prepare_cached(said)?.execute([id])?;
         copy_payloads(db, id)?;
     }
     transaction.commit()

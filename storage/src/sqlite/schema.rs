@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version that this build writes, and the newest that it reads.
-pub(crate) const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 3;
 
 /// The oldest that it moves on to its own.
 const OLDEST: u32 = 1;
@@ -85,6 +85,18 @@ CREATE TABLE agents (name TEXT PRIMARY KEY, definition TEXT NOT NULL, paused INT
 CREATE TABLE schedules (name TEXT PRIMARY KEY, definition TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// What version 3 added.
+pub(crate) const FEEDBACK_TABLE: &str = "
+CREATE TABLE feedback (
+  task BLOB PRIMARY KEY,
+  partition INTEGER NOT NULL,
+  agent TEXT NOT NULL,
+  score INTEGER NOT NULL,
+  at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX feedback_at ON feedback (at);
+";
+
 /// Where the file of a shard is.
 pub(crate) fn shard_path(dir: &Path, shard: u16) -> PathBuf {
     dir.join(format!("shard-{shard:03}.db"))
@@ -110,7 +122,7 @@ pub(crate) fn create(path: &Path) -> Result<()> {
         return Ok(());
     }
     let sql = format!(
-        "BEGIN IMMEDIATE; {TASK_TABLES} {TABLES}
+        "BEGIN IMMEDIATE; {TASK_TABLES} {TABLES} {FEEDBACK_TABLE}
          INSERT INTO meta VALUES ('clean', 1), ('applied', 0);
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {SCHEMA};

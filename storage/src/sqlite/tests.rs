@@ -12,7 +12,7 @@ mod restore;
 use super::*;
 use crate::contract::{Kept, Loaded, PARTITIONS_FEW, history, id};
 use crate::samples;
-use no_engine::event::{AgentRow, Batch, Record};
+use no_engine::event::{AgentRow, Batch, FeedbackRow, Record};
 use no_engine::id::{PartitionId, TaskId};
 use no_engine::port::{CommitError, Filter, Journal, Load, Page, Reader};
 use no_engine::task::Task;
@@ -145,6 +145,15 @@ impl Kept for World {
 
     fn agents(&self) -> Vec<AgentRow> {
         self.store.loader(ShardId(0)).expect("a loader").agents().expect("sound rows")
+    }
+
+    fn feedback(&self, since: Millis) -> Vec<FeedbackRow> {
+        let mut rows = Vec::new();
+        let mut loader = self.store.loader(ShardId(0)).expect("a loader");
+        let read = loader
+            .feedback(&[0, 1, 2, 3, 4, 5, 6].map(PartitionId), since, &mut |row| rows.push(row));
+        read.expect("sound rows");
+        rows
     }
 
     fn reader(&self) -> Box<dyn Reader> {

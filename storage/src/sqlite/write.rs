@@ -2,7 +2,9 @@
 //! once, values bound without a copy.
 
 use crate::journal::entry::Stretch;
-use crate::rows::{AGENT_COLUMNS, Cell, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED, Unpack};
+use crate::rows::{
+    AGENT_COLUMNS, Cell, FEEDBACK_COLUMNS, KEY_COLUMNS, TASK_COLUMNS, TASK_FIXED, Unpack,
+};
 use crate::sqlite::cell::execute;
 use crate::sqlite::index::{Fault, Sql};
 use crate::work::{MALFORMED, Settled, join, named_by, rows, unpacked};
@@ -26,6 +28,10 @@ pub(crate) fn write(db: &Connection, sql: &Sql, work: &Settled<'_>) -> Result<Wr
     }
     write_keys(db, sql, work)?;
     write_agents(db, sql, work)?;
+    for cells in work.feedback.values() {
+        let mut put = db.prepare_cached(&sql.put_feedback)?;
+        execute(&mut put, &unpacked::<{ FEEDBACK_COLUMNS.len() }>(cells)?)?;
+    }
     Ok(written)
 }
 
@@ -150,6 +156,7 @@ pub(crate) fn remove_task(db: &Connection, id: &[u8]) -> rusqlite::Result<()> {
     let named = "SELECT named FROM tasks WHERE id = ?1 AND named IS NOT NULL";
     remove_named(db, named, (id,))?;
     db.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([id])?;
+    db.prepare_cached("DELETE FROM feedback WHERE task = ?1")?.execute([id])?;
     Ok(())
 }
 

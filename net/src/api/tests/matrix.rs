@@ -39,6 +39,7 @@ const ROWS: &[Row] = &[
     row("POST", "/v1/tasks/{id}/retry", "", (409, 404)),
     // The shard that plays along here takes any resolution.
     row("POST", "/v1/tasks/{id}/resolve", r#"{"outcome":"fail"}"#, (200, 404)),
+    row("POST", "/v1/tasks/{id}/feedback", r#"{"score":3}"#, (409, 404)),
     row("POST", "/v1/dead-letters/redrive", "", (200, 200)),
     row("GET", "/v1/agents", "", (200, 200)),
     row("GET", "/v1/agents/{name}", "", (200, 200)),

@@ -105,6 +105,7 @@ fn every_route_is_open_or_needs_what_is_written_here() {
         POST /v1/tasks/{id}/cancel tasks:control task.cancel
         POST /v1/tasks/{id}/retry tasks:control task.retry
         POST /v1/tasks/{id}/resolve tasks:control task.resolve
+        POST /v1/tasks/{id}/feedback tasks:control task.feedback
         POST /v1/dead-letters/redrive tasks:control dead_letters.redrive
         GET /v1/agents agents:read
         GET /v1/agents/{name} agents:read

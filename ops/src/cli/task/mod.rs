@@ -30,6 +30,8 @@ pub(crate) enum Task {
     Cancel(control::Cancel),
     /// Give a failed task another attempt
     Retry(control::Retry),
+    /// Say what a task's result was worth
+    Feedback(control::Feedback),
 }
 
 impl Task {
@@ -43,6 +45,7 @@ impl Task {
             Task::Steps(steps) => steps.run(console),
             Task::Cancel(cancel) => cancel.run(console),
             Task::Retry(retry) => retry.run(console),
+            Task::Feedback(feedback) => feedback.run(console),
         }
     }
 }

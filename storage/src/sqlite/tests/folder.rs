@@ -77,14 +77,34 @@ fn newer_ones_are_refused() {
     drop(open(dir.path(), 1));
     let file = schema::shard_path(dir.path(), 0);
     let db = Connection::open(&file).expect("opens");
-    db.execute_batch("PRAGMA user_version = 3; PRAGMA wal_checkpoint(TRUNCATE)").expect("set");
+    db.execute_batch("PRAGMA user_version = 4; PRAGMA wal_checkpoint(TRUNCATE)").expect("set");
     drop(db);
-    let expected = "DIR/shard-000.db has schema version 3, this nO knows up to 2: run the newer nO";
+    let expected = "DIR/shard-000.db has schema version 4, this nO knows up to 3: run the newer nO";
     assert_eq!(refusal(dir.path(), &options(1)), expected);
-    let newer = r#"{"store":"nO","schema":3,"colour":"red"}"#;
+    let newer = r#"{"store":"nO","schema":4,"colour":"red"}"#;
     std::fs::write(dir.path().join("no.json"), newer).expect("written");
-    let expected = "DIR/no.json has schema version 3, this nO knows up to 2: run the newer nO";
+    let expected = "DIR/no.json has schema version 4, this nO knows up to 3: run the newer nO";
     assert_eq!(refusal(dir.path(), &options(1)), expected);
+}
+
+#[test]
+fn one_without_feedback_is_moved_on() {
+    let dir = folder();
+    drop(open(dir.path(), 1));
+    let db = Connection::open(schema::shard_path(dir.path(), 0)).expect("opens");
+    let before = "DROP TABLE feedback; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)";
+    db.execute_batch(before).expect("set");
+    drop(db);
+    let marker = dir.path().join("no.json");
+    let text = std::fs::read_to_string(&marker).expect("a marker");
+    assert!(text.contains(r#""schema":3"#), "{text}");
+    std::fs::write(&marker, text.replace(r#""schema":3"#, r#""schema":2"#)).expect("written");
+    drop(open(dir.path(), 1));
+    let text = std::fs::read_to_string(&marker).expect("a marker");
+    assert!(text.contains(r#""schema":3"#), "{text}");
+    let db = Connection::open(schema::shard_path(dir.path(), 0)).expect("opens");
+    let count = "SELECT count(*) FROM feedback";
+    assert_eq!(db.query_row(count, [], |row| row.get::<_, u32>(0)), Ok(0));
 }
 
 #[test]
