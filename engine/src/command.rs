@@ -212,6 +212,11 @@ pub enum Command {
     },
     /// Refuse or take new work for a reason that the node knows.
     SetIntake(Intake),
+    /// So many nodes share out agents' rates from now on.
+    SetNodes {
+        /// Nodes, this one among them.
+        nodes: u16,
+    },
     /// So many slots on the whole node from now on; each shard takes its even share.
     SetPool {
         /// Slots of all shards together, at most [`crate::limits::SLOTS_MAX`].
@@ -380,6 +385,7 @@ impl Command {
                 | Command::Stats { .. }
                 | Command::SetIntake(_)
                 | Command::SetPool { .. }
+                | Command::SetNodes { .. }
                 | Command::Cancel { .. }
                 | Command::SetAgent { .. }
                 | Command::KeepAgent { .. }
@@ -412,6 +418,7 @@ impl Command {
             | Command::Unlease { .. }
             | Command::Outcome { .. }
             | Command::SetIntake(_)
+            | Command::SetNodes { .. }
             | Command::SetPool { .. } => None,
         }
     }

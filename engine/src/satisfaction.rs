@@ -1,6 +1,6 @@
 //! What people said of results in the last 24 hours, by agent: sums by the hour, and the last score
-//! of each task, so that a later one replaces it. The oldest hour goes as a whole, so a score counts
-//! for 23 to 24 hours.
+//! of each task, so that a later one replaces it. The oldest hour goes as a whole, so a score
+//! counts for 23 to 24 hours.
 
 use crate::event::FeedbackRow;
 use crate::id::{PartitionId, TaskId};

@@ -30,6 +30,8 @@ pub struct Known {
 /// All agents of the node; shared by its net cores.
 pub struct Registry {
     agents: RwLock<BTreeMap<Arc<str>, Known>>,
+    /// Of the nodes that share out `max_concurrency`: our place, and how many.
+    nodes: RwLock<(u32, u32)>,
     models: BTreeSet<Arc<str>>,
     changing: tokio::sync::Mutex<()>,
 }
@@ -56,6 +58,7 @@ impl Registry {
         };
         Registry {
             agents: RwLock::new(rows.map(known).collect()),
+            nodes: RwLock::new((0, 1)),
             models,
             changing: tokio::sync::Mutex::new(()),
         }
@@ -87,6 +90,21 @@ impl Registry {
     #[must_use]
     pub fn has_model(&self, name: &str) -> bool {
         self.models.contains(name)
+    }
+
+    /// This node's part of a bound: the parts of all nodes add up to it, where it is no less than
+    /// their number; each has 1 at least.
+    fn share(&self, max: Option<u32>) -> Option<u32> {
+        let (place, nodes) = *self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        max.map(|max| (max / nodes + u32::from(place < max % nodes)).max(1))
+    }
+
+    /// The bounds are shared out among so many nodes from now on, of which this one has that place.
+    pub(crate) fn set_nodes(&self, place: u32, nodes: u32) {
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = (place, nodes.max(1));
+        for known in self.read().values() {
+            known.permits.set_max(self.share(known.agent.max_concurrency));
+        }
     }
 
     fn put(&self, name: &Arc<str>, known: Option<Known>) {
@@ -157,7 +175,9 @@ pub(crate) async fn set_all(
     for (name, kept) in changes.into_iter().filter(|(name, _)| !is_builtin(name)) {
         let permits = core.agents.get(&name).map(|known| known.permits);
         let after = kept.map(|(agent, paused)| {
-            let permits = permits.unwrap_or_else(|| Arc::new(Permits::new(agent.max_concurrency)));
+            let permits = permits.unwrap_or_else(|| {
+                Arc::new(Permits::new(core.agents.share(agent.max_concurrency)))
+            });
             Known { agent, paused, permits }
         });
         make_known(core, &name, after).await?;
@@ -176,7 +196,7 @@ async fn make_known(core: &Core, name: &Arc<str>, after: Option<Known>) -> Resul
     let told: Vec<_> =
         core.shards.all().map(|shard| core.ask_surely(shard, tell)).collect::<Result<_, _>>()?;
     if let Some(known) = &after {
-        known.permits.set_max(known.agent.max_concurrency);
+        known.permits.set_max(core.agents.share(known.agent.max_concurrency));
     }
     core.agents.put(name, after);
     for asked in told {
@@ -194,7 +214,9 @@ fn after(core: &Core, before: Option<&Known>, change: &Change) -> Result<Option<
             }
             let permits = before.map(|known| Arc::clone(&known.permits));
             Ok(Some(Known {
-                permits: permits.unwrap_or_else(|| Arc::new(Permits::new(agent.max_concurrency))),
+                permits: permits.unwrap_or_else(|| {
+                    Arc::new(Permits::new(core.agents.share(agent.max_concurrency)))
+                }),
                 paused: before.is_some_and(|known| known.paused),
                 agent: Arc::new((**agent).clone()),
             }))
@@ -227,5 +249,26 @@ fn done(answer: Answer) -> Result<(), Problem> {
         Answer::Done => Ok(()),
         Answer::Refused(refusal) => Err(refusal.into()),
         _ => Err(Problem::internal("a shard answered another question")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_shared_out_and_nobody_has_none() {
+        let registry = Registry::new(BTreeSet::new(), Vec::new());
+        let shares = |max: Option<u32>, nodes: u32| -> Vec<Option<u32>> {
+            let share = |place| {
+                registry.set_nodes(place, nodes);
+                registry.share(max)
+            };
+            (0..nodes).map(share).collect()
+        };
+        assert_eq!(shares(Some(7), 3), [Some(3), Some(2), Some(2)]);
+        assert_eq!(shares(Some(2), 3), [Some(1), Some(1), Some(1)]);
+        assert_eq!(shares(None, 2), [None, None]);
+        assert_eq!(shares(Some(7), 1), [Some(7)]);
     }
 }

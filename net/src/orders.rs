@@ -26,6 +26,7 @@ enum Order {
     Adopt(PartitionId, Box<Loaded>, LastStop),
     Leave(PartitionId, Duration),
     Agents(Vec<AgentChange>),
+    Nodes(u32, u32),
     Tell,
 }
 
@@ -125,6 +126,15 @@ impl ShardOrders {
         self.order(Order::Agents(changes))?.blocking_recv().map_err(gone)?
     }
 
+    /// Agents' bounds are shared out among so many nodes from now on, of which this one has that
+    /// place.
+    ///
+    /// # Errors
+    /// When the node ends.
+    pub fn set_nodes(&self, place: u32, nodes: u32) -> Result<(), String> {
+        self.order(Order::Nodes(place, nodes))?.blocking_recv().map_err(gone)?
+    }
+
     /// Has all other nodes look at the store. Does not wait for them.
     pub fn tell(&self) {
         // A node that ends tells nobody.
@@ -212,6 +222,14 @@ async fn carry_out(core: &Rc<Core>, order: Order) -> Result<(), String> {
         Order::Agents(changes) => {
             let set = agents::set_all(core, changes).await;
             set.map_err(|problem| problem.detail.into_owned())
+        }
+        Order::Nodes(place, nodes) => {
+            core.agents.set_nodes(place, nodes);
+            let nodes = u16::try_from(nodes).unwrap_or(u16::MAX);
+            for shard in core.shards.all() {
+                core.shards.send_surely(shard, Command::SetNodes { nodes });
+            }
+            Ok(())
         }
         Order::Tell => {
             cluster::tell(core).await;

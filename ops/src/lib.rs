@@ -5,8 +5,8 @@
 //! that talk to a running nO do so over HTTP through `client`. `config` reads and checks, `boot`
 //! builds the parts in order, `metrics` names every family and `exposition` writes them, `process`
 //! reads what the kernel says about us, `trace` sets up the logs, `audit` keeps the audit log,
-//! `backup` writes and reads backups, `bench` measures the machine, `cluster` keeps this node's place
-//! among others, `console` is the operator's page and `live` the figures that it shows.
+//! `backup` writes and reads backups, `bench` measures the machine, `cluster` keeps this node's
+//! place among others, `console` is the operator's page and `live` the figures that it shows.
 
 pub mod admin;
 pub mod agents;

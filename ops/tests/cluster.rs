@@ -172,6 +172,39 @@ fn agents_and_dead_letters_are_the_same_on_all_nodes() {
 }
 
 #[test]
+fn an_agents_bounds_are_those_of_all_nodes_together() {
+    let Some(postgres) = Postgres::start() else { return };
+    let nodes = start(&postgres, &homes(&postgres));
+    let agent = json!({"kind": "worker", "max_concurrency": 4});
+    nodes[0].put("/v1/agents/narrow", &agent).expect(200);
+    for i in 0..24 {
+        nodes[i % 3].submit(&json!({"agent": "narrow", "input": i}));
+    }
+    let mut leases = Vec::new();
+    loop {
+        let asked = json!({"agents": ["narrow"], "max_tasks": 10, "wait_ms": 0});
+        let got = nodes[leases.len() % 3].post("/v1/worker/lease", &asked).ok(200);
+        let got = got["leases"].as_array().expect("leases").clone();
+        if got.is_empty() {
+            break;
+        }
+        leases.extend(got);
+    }
+    assert_eq!(leases.len(), 4);
+    let [a, b, c] = nodes;
+    // The two that stay share it out anew.
+    c.stop();
+    b.stop();
+    let asked = json!({"agents": ["narrow"], "max_tasks": 10, "wait_ms": 0});
+    assert_eq!(a.post("/v1/worker/lease", &asked).ok(200)["leases"], json!([]));
+    let first = json!({"lease": leases[0]["lease"], "output": 1});
+    a.post("/v1/worker/complete", &first).expect(200);
+    let more = a.post("/v1/worker/lease", &asked).ok(200);
+    assert_eq!(more["leases"].as_array().expect("leases").len(), 1, "{more}");
+    a.stop();
+}
+
+#[test]
 fn only_nodes_pass() {
     let Some(postgres) = Postgres::start() else { return };
     let home = home(&postgres.config(), "a", &json!({}));

@@ -194,8 +194,8 @@ pub enum Error {
     },
     /// Another cluster has the database.
     #[error(
-        "{at} holds the store of the cluster {found:?}, not of {asked:?}: name another database, or \
-         set database.cluster to {found:?}"
+        "{at} holds the store of the cluster {found:?}, not of {asked:?}: name another database, \
+         or set database.cluster to {found:?}"
     )]
     DatabaseOfOthers {
         /// Where it is.

@@ -80,6 +80,7 @@ pub(super) struct Agents {
     /// The lane that was asked for last: most tasks follow one of their kind.
     last_lane: Option<LaneId>,
     shards: u16,
+    nodes: u16,
     recheck_at: Option<Mono>,
     /// Entries with a permit in hand.
     hands: Vec<usize>,
@@ -100,6 +101,7 @@ impl Agents {
             seed,
             last_lane: None,
             shards: 1,
+            nodes: 1,
             recheck_at: None,
             hands: Vec::new(),
             held_back: BTreeMap::new(),
@@ -281,7 +283,8 @@ impl Agents {
             return false;
         }
         if let Some(rate) = agent.rate {
-            let per_ms = rate.per_second / 1_000.0 / f64::from(self.shards);
+            let parts = f64::from(self.shards) * f64::from(self.nodes);
+            let per_ms = rate.per_second / 1_000.0 / parts;
             let passed_ms = ask.now.0.saturating_sub(entry.bucket.filled_at.0);
             let tokens = entry.bucket.tokens + passed_ms as f64 * per_ms;
             entry.bucket = Bucket { tokens: tokens.min(f64::from(rate.burst)), filled_at: ask.now };
@@ -479,6 +482,14 @@ impl Machine {
             None => batch.agents_gone.push(name),
         }
         self.reply(reply, Answer::Done);
+    }
+
+    /// The number of nodes that share out rates, each among its shards. Who waits for a task of an
+    /// agent with bounds looks again, as those may have changed with it.
+    pub(super) fn set_nodes(&mut self, nodes: u16) {
+        self.agents.nodes = nodes.max(1);
+        let lanes: Vec<LaneId> = (0..self.agents.lanes.len() as u32).map(LaneId).collect();
+        lanes.into_iter().for_each(|lane| self.offer(lane));
     }
 
     /// The number of shards that share out rates and slots of `slots` in all.

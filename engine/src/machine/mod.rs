@@ -187,6 +187,7 @@ impl Machine {
                 self.leave(now, reply, partition, within_ms);
             }
             Command::SetIntake(intake) => self.intake = intake,
+            Command::SetNodes { nodes } => self.set_nodes(nodes),
             Command::SetPool { slots } => self.set_shares(self.agents.shards(), slots),
         }
     }

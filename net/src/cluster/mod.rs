@@ -1,9 +1,9 @@
 //! Several nodes that share a store: whose a partition is, and the way to the node that has it.
 //!
-//! [`Cluster`] is what a node knows of the others; ops keeps it up to date from the store, net cores
-//! read it. `pass` is how one node proves to another for whom it asks, `link` carries a request
-//! there, `place` decides for each route where it is answered; `split` cuts what is for several
-//! nodes and joins the answers, `lease` looks for a worker's tasks on all of them.
+//! [`Cluster`] is what a node knows of the others; ops keeps it up to date from the store, net
+//! cores read it. `pass` is how one node proves to another for whom it asks, `link` carries a
+//! request there, `place` decides for each route where it is answered; `split` cuts what is for
+//! several nodes and joins the answers, `lease` looks for a worker's tasks on all of them.
 //!
 //! Nothing here is relied on for what is right: a node that is asked about a partition which it
 //! does not have refuses, and one that has lost it cannot commit. This only finds the way.

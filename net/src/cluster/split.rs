@@ -1,6 +1,6 @@
-//! A request of many items for many partitions: each part goes to the node that has it, all at once,
-//! and the rows of the answers are put back in their order. What has moved meanwhile goes round
-//! again.
+//! A request of many items for many partitions: each part goes to the node that has it, all at
+//! once, and the rows of the answers are put back in their order. What has moved meanwhile goes
+//! round again.
 
 use super::link::{Unreached, is_moved, says_moved, with_head};
 use super::place::{Inner, Kept, PATIENCE, by_partition_surely, unowned};

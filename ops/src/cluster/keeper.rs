@@ -37,6 +37,8 @@ pub(super) struct Keeper {
     agents: BTreeMap<Arc<str>, AgentRow>,
     agents_version: Option<i64>,
     says_draining: bool,
+    /// Our place among the nodes that stay, and how many they are.
+    among: (u32, u32),
 }
 
 impl Keeper {
@@ -58,6 +60,7 @@ impl Keeper {
             agents: BTreeMap::new(),
             agents_version: None,
             says_draining: false,
+            among: (0, 1),
         })
     }
 
@@ -97,6 +100,7 @@ impl Keeper {
         }
         self.follow_agents(&shared)?;
         self.show(&shared, &dead);
+        self.share_bounds(&shared, &dead)?;
         let me = Arc::clone(self.parts.node.name());
         let held = self.held.keys().copied().collect();
         let Moves { take, give } = moves(&me, &held, &shared.nodes, &dead, &shared.partitions);
@@ -129,6 +133,20 @@ impl Keeper {
         })?;
         let by = lost.owner.as_deref().unwrap_or("nobody");
         Some(format!("partition {} is {by}'s by now: this node had not counted", lost.id.0))
+    }
+
+    /// Tells the net cores and shards among how many nodes agents' bounds are shared out.
+    fn share_bounds(&mut self, shared: &Shared, dead: &BTreeSet<NodeName>) -> Result<(), String> {
+        let stays = |node: &&NodeRow| !node.is_draining && !dead.contains(&node.name);
+        let staying: Vec<&NodeRow> = shared.nodes.iter().filter(stays).collect();
+        let me = self.parts.node.name();
+        let Some(place) = staying.iter().position(|node| node.name == *me) else { return Ok(()) };
+        let among = (place as u32, staying.len() as u32);
+        if self.among != among {
+            self.parts.orders.set_nodes(among.0, among.1)?;
+            self.among = among;
+        }
+        Ok(())
     }
 
     /// Tells the net cores who has what.

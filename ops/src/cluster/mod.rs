@@ -1,9 +1,9 @@
 //! A node among others that share its database: it counts up to show that it lives, takes the
 //! partitions that are its share, and gives away what is another's.
 //!
-//! `heart` is the thread that counts, on a connection of its own, whatever else takes long; `keeper`
-//! is the one that looks at all nodes and moves partitions, by what `no_engine::control::nodes`
-//! decides.
+//! `heart` is the thread that counts, on a connection of its own, whatever else takes long;
+//! `keeper` is the one that looks at all nodes and moves partitions, by what
+//! `no_engine::control::nodes` decides.
 
 mod heart;
 mod keeper;

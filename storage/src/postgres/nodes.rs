@@ -200,7 +200,8 @@ impl PgNode {
     /// # Errors
     /// Those of a database. What it did is then unknown; look again.
     pub fn give(&mut self, id: PartitionId, fence: Fence, to: Option<&str>) -> Result<bool> {
-        let sql = "UPDATE partitions SET owner = $1::text, fence = fence + 1, given = $1::text IS NOT NULL \
+        let sql = "UPDATE partitions SET owner = $1::text, fence = fence + 1, \
+                   given = $1::text IS NOT NULL \
                    WHERE id = $2 AND fence = $3 AND owner = $4 RETURNING 1";
         let name = self.name.clone();
         let id = Param::int(i64::from(id.0));

@@ -179,7 +179,8 @@ pub(crate) async fn fit(session: &Session, options: &PgOptions) -> Result<Fit> {
     Ok(Fit { server, warnings })
 }
 
-/// Whether this machine's clock agrees with the server's: task ids and what users schedule go by it.
+/// Whether this machine's clock agrees with the server's: task ids and what users schedule go by
+/// it.
 async fn check_clock(session: &Session, options: &PgOptions) -> Result<()> {
     let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
     let began = Instant::now();
