@@ -5,6 +5,7 @@
 //! principal or a tenant. All families are there from the start, so that a dashboard or an alert
 //! never meets a name that does not exist yet.
 
+mod cluster;
 mod cost;
 mod inputs;
 mod life;
@@ -291,6 +292,11 @@ pub const FAMILIES: &[Family] = &[
     security::AUDIT_ERRORS,
     security::REDIS_REQUESTS,
     security::REDIS_BREAKER,
+    cluster::NODES,
+    cluster::PARTITIONS,
+    cluster::LEASE,
+    cluster::MOVES,
+    cluster::FORWARDED,
     histogram(
         "no_journal_commit_duration_seconds",
         &["shard"],

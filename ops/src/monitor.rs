@@ -14,6 +14,7 @@ use no_auth::Permission;
 use no_engine::stats::ShardStats;
 use no_net::audit::AuditLink;
 use no_net::body::OutBody;
+use no_net::cluster::Cluster;
 use no_net::core::Core;
 use no_net::out::OutConfig;
 use no_net::redis::Redis;
@@ -39,6 +40,8 @@ pub struct Shown {
     pub spans: Arc<SpanCounts>,
     /// What the audit log wrote, when there is one.
     pub audit: Option<AuditLink>,
+    /// The other nodes, where the store is shared.
+    pub cluster: Option<Arc<Cluster>>,
     /// What nodes share, when it is configured.
     pub redis: Option<Arc<Redis>>,
     /// Counts what the outbound guard refused.
@@ -94,6 +97,7 @@ impl Monitor {
             .with_store(store)
             .with_life(self.shown.health.life())
             .with_spans(self.shown.spans.read())
+            .with_cluster(self.shown.cluster.as_ref().map(|cluster| cluster.figures()))
     }
 
     async fn scrape(&self, core: &Core, format: Format) -> Outcome {

@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
 
-const OVERLAYS: [&str; 2] = ["staging", "production"];
+const OVERLAYS: [&str; 3] = ["staging", "production", "cluster"];
 /// Kinds of the Prometheus operator: Kubernetes itself has no schema of them.
 const OPERATOR: [&str; 2] = ["ServiceMonitor", "PrometheusRule"];
 
@@ -73,7 +73,9 @@ fn pods_are_closed_pinned_and_have_time_to_drain() {
     for overlay in OVERLAYS {
         let Some(objects) = render(overlay) else { return };
         let set = of_kind(&objects, "StatefulSet");
-        assert_eq!(set["spec"]["replicas"], 1, "the embedded store has one writer");
+        // The embedded store has one writer.
+        let nodes = if overlay == "cluster" { 3 } else { 1 };
+        assert_eq!(set["spec"]["replicas"], nodes);
         let pod = &set["spec"]["template"]["spec"];
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["enableServiceLinks"], false);
@@ -127,7 +129,8 @@ fn selectors_find_the_pods_that_are_meant() {
 
 #[test]
 fn configurations_are_accepted() {
-    let configs = ["base", "overlays/production"].map(|at| format!("k8s/{at}/operational.json"));
+    let configs = ["base", "overlays/production", "overlays/cluster"]
+        .map(|at| format!("k8s/{at}/operational.json"));
     for name in configs.iter().map(String::as_str).chain(["config/operational.example.json"]) {
         let output = no().args(["config", "validate", "--config"]).arg(place(name)).output();
         let output = output.expect("it runs");
@@ -159,4 +162,27 @@ spec:
     expect_file![path.canonicalize().unwrap_or(path)].assert_eq(&expected);
     let groups = yaml("k8s/base/prometheus-rule.yaml")["spec"]["groups"].clone();
     assert!(5 < groups.as_array().expect("groups").len());
+}
+
+#[test]
+fn nodes_of_a_cluster_have_names_and_addresses_of_their_own_and_stand_apart() {
+    let Some(objects) = render("cluster") else { return };
+    let set = &of_kind(&objects, "StatefulSet")["spec"];
+    let pod = &set["template"]["spec"];
+    let env = pod["containers"][0]["env"].as_array().expect("variables");
+    let of = |name: &str| env.iter().find(|one| one["name"] == name).expect(name);
+    assert_eq!(of("NO_NODE_NAME")["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+    let address = of("NO_SERVICE_ADVERTISE")["value"].as_str().expect("text");
+    let headless = set["serviceName"].as_str().expect("a name");
+    assert!(address.starts_with(&format!("http://$(NO_NODE_NAME).{headless}.")), "{address}");
+    assert!(address.ends_with(":3000"), "{address}");
+    let apart = &pod["topologySpreadConstraints"][0];
+    assert_eq!(apart["topologyKey"], "kubernetes.io/hostname");
+    let labels = &set["template"]["metadata"]["labels"]["app.kubernetes.io/name"];
+    assert_eq!(&apart["labelSelector"]["matchLabels"]["app.kubernetes.io/name"], labels);
+    let policy = of_kind(&objects, "NetworkPolicy").to_string();
+    assert!(policy.contains("5432") && policy.contains("6379"), "{policy}");
+    let scaled = yaml("k8s/overlays/cluster/keda.example.yaml");
+    let target = &scaled["spec"]["scaleTargetRef"]["name"];
+    assert_eq!(target, &of_kind(&objects, "StatefulSet")["metadata"]["name"]);
 }

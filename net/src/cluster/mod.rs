@@ -66,6 +66,40 @@ pub struct View {
     pub peers: Vec<Peer>,
 }
 
+/// What came of requests that were sent on to another node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ClusterFigures {
+    /// Answered by it.
+    pub answered: u64,
+    /// It had the partition no more; they were sent elsewhere.
+    pub moved: u64,
+    /// It was not reached, or did not answer.
+    pub unreached: u64,
+    /// Partitions that this node took, since the start.
+    pub taken: u64,
+    /// And gave away.
+    pub given: u64,
+    /// Nodes that live, this one among them.
+    pub nodes: u64,
+    /// Partitions that this node has.
+    pub here: u64,
+    /// That other nodes have.
+    pub there: u64,
+    /// That nobody has, as far as this node knows.
+    pub unowned: u64,
+    /// Whether this node's lease stands.
+    pub is_valid: bool,
+}
+
+#[derive(Default)]
+struct Counts {
+    answered: AtomicU64,
+    moved: AtomicU64,
+    unreached: AtomicU64,
+    taken: AtomicU64,
+    given: AtomicU64,
+}
+
 /// A node among those that share a store. Made once, shared by its net cores and the thread that
 /// keeps it.
 pub struct Cluster {
@@ -78,6 +112,7 @@ pub struct Cluster {
     asked: Mutex<u64>,
     bell: Condvar,
     looked: watch::Sender<u64>,
+    counts: Counts,
 }
 
 impl Cluster {
@@ -94,6 +129,7 @@ impl Cluster {
             asked: Mutex::new(0),
             bell: Condvar::new(),
             looked: watch::channel(0).0,
+            counts: Counts::default(),
         }
     }
 
@@ -190,6 +226,45 @@ impl Cluster {
         self.bell.notify_all();
         let mut looked = self.looked.subscribe();
         let _ = tokio::time::timeout(patience, looked.wait_for(|looked| turn <= *looked)).await;
+    }
+
+    /// Counts partitions that this node took and gave.
+    pub fn count_moves(&self, taken: u64, given: u64) {
+        self.counts.taken.fetch_add(taken, Ordering::Relaxed);
+        self.counts.given.fetch_add(given, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was sent on.
+    fn count_sent<T>(&self, came: Result<bool, T>) {
+        let count = match came {
+            Ok(true) => &self.counts.answered,
+            Ok(false) => &self.counts.moved,
+            Err(_) => &self.counts.unreached,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The figures now.
+    #[must_use]
+    pub fn figures(&self) -> ClusterFigures {
+        let view = self.view();
+        let count = |is: &dyn Fn(&Owner) -> bool| {
+            view.owners.iter().filter(|owner| is(owner)).count() as u64
+        };
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { answered, moved, unreached, taken, given } = &self.counts;
+        ClusterFigures {
+            answered: read(answered),
+            moved: read(moved),
+            unreached: read(unreached),
+            taken: read(taken),
+            given: read(given),
+            nodes: view.peers.len() as u64 + 1,
+            here: count(&|owner| *owner == Owner::Here),
+            there: count(&|owner| matches!(owner, Owner::There(_))),
+            unowned: count(&|owner| *owner == Owner::Nobody),
+            is_valid: self.is_valid(),
+        }
     }
 
     /// Has the thread that keeps this go on at once.

@@ -264,7 +264,9 @@ impl Kept {
             let is_here = !is_moved(status, &body);
             Ok(is_here.then(|| link::with_head(status, &headers, OutBody::full(body))))
         };
-        self.cluster.unless_gone(peer, asking).await
+        let came = self.cluster.unless_gone(peer, asking).await;
+        self.cluster.count_sent(came.as_ref().map(Option::is_some));
+        came
     }
 
     /// The whole answer of another node to the request, or to a part of it.
@@ -276,7 +278,10 @@ impl Kept {
     ) -> Result<(StatusCode, HeaderMap, Bytes), Unreached> {
         let path = self.path(Duration::ZERO);
         let asking = async { link::whole(self.send(peer, &path, body, more).await?).await };
-        self.cluster.unless_gone(peer, asking).await
+        let came = self.cluster.unless_gone(peer, asking).await;
+        let is_here = came.as_ref().map(|(status, _, body)| !is_moved(*status, body));
+        self.cluster.count_sent(is_here);
+        came
     }
 
     /// Sends the request, or a part of it, to another node.

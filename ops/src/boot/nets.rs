@@ -125,6 +125,7 @@ impl Plan {
             store: self.store.clone(),
             spans: Arc::clone(&self.spans),
             audit: self.audit.clone(),
+            cluster: self.cluster.clone(),
             redis: self.redis.clone(),
             out: self.out.clone(),
             is_open: self.is_metrics_open,

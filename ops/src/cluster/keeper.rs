@@ -193,7 +193,10 @@ impl Keeper {
             self.held.remove(&id);
             let given = self.parts.node.give(id, fence.unwrap_or_default(), Some(&to));
             match given {
-                Ok(true) => tracing::info!(target: "cluster", partition = id.0, to = &*to, "given"),
+                Ok(true) => {
+                    self.parts.cluster.count_moves(0, 1);
+                    tracing::info!(target: "cluster", partition = id.0, to = &*to, "given");
+                }
                 Ok(false) => tracing::warn!(target: "cluster", partition = id.0, "was not ours"),
                 // It is ours still, or the other's: the next look tells.
                 Err(error) => {
@@ -219,6 +222,7 @@ impl Keeper {
                 let tasks = of_it.tasks.len();
                 self.parts.orders.adopt(id, of_it, last_stop)?;
                 self.held.insert(id, fence);
+                self.parts.cluster.count_moves(1, 0);
                 let from = some.iter().find(|row| row.id == id).and_then(|row| row.owner.clone());
                 let from = from.as_deref().unwrap_or("nobody");
                 tracing::info!(target: "cluster", partition = id.0, from, tasks, "taken");

@@ -6,6 +6,7 @@ use super::security::AuthCounts;
 use crate::exposition::Distribution;
 use crate::process::ProcessInfo;
 use no_engine::stats::{AgentStats, CallStats, ShardStats};
+use no_net::cluster::ClusterFigures;
 use no_storage::sqlite::StoreReading;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub struct Snapshot {
     pub(super) store: Vec<StoreReading>,
     pub(super) life: Life,
     pub(super) spans: [(&'static str, u64); 3],
+    pub(super) cluster: Option<ClusterFigures>,
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
     tools: BTreeMap<Arc<str>, CallStats>,
@@ -73,6 +75,12 @@ impl Snapshot {
     #[must_use]
     pub fn with_spans(self, spans: [(&'static str, u64); 3]) -> Snapshot {
         Snapshot { spans, ..self }
+    }
+
+    /// Adds what the node knows of the others that share its database.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Option<ClusterFigures>) -> Snapshot {
+        Snapshot { cluster, ..self }
     }
 
     /// Merges what all shards say about agents, models and tools; `named` agents are shown even

@@ -20,6 +20,7 @@ const TOOLS: &[&str] = &[
     "mv",
     "no",
     "openssl",
+    "psql",
     "rsync",
     "shred",
     "ss",

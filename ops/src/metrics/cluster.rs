@@ -1,0 +1,59 @@
+//! What is shown of the nodes that share a database.
+
+use super::{Family, counter, gauge};
+
+pub(super) const NODES: Family = gauge(
+    "no_cluster_nodes",
+    &[],
+    "Nodes that share the database and live, this one among them; none with a store of its own.",
+    |now, out| {
+        if let Some(of) = now.cluster {
+            out.count(&[], of.nodes);
+        }
+    },
+);
+
+pub(super) const PARTITIONS: Family = gauge(
+    "no_cluster_partitions",
+    &["owner"],
+    "Partitions by who has them, as this node knows it: this node, another one, nobody.",
+    |now, out| {
+        if let Some(of) = now.cluster {
+            let by = [("this", of.here), ("other", of.there), ("nobody", of.unowned)];
+            by.into_iter().for_each(|(owner, count)| out.count(&[owner], count));
+        }
+    },
+);
+
+pub(super) const LEASE: Family = gauge(
+    "no_cluster_lease_valid",
+    &[],
+    "1 while this node may answer for its partitions; 0 once it could not count for a lease.",
+    |now, out| {
+        if let Some(of) = now.cluster {
+            out.count(&[], u64::from(of.is_valid));
+        }
+    },
+);
+
+pub(super) const MOVES: Family = counter(
+    "no_cluster_moves_total",
+    &["kind"],
+    "Partitions that this node took and gave away.",
+    |now, out| {
+        let of = now.cluster.unwrap_or_default();
+        out.count(&["taken"], of.taken);
+        out.count(&["given"], of.given);
+    },
+);
+
+pub(super) const FORWARDED: Family = counter(
+    "no_cluster_forwarded_total",
+    &["outcome"],
+    "Requests that were sent on to the node that has their partition, by what came of it.",
+    |now, out| {
+        let of = now.cluster.unwrap_or_default();
+        let by = [("answered", of.answered), ("moved", of.moved), ("unreached", of.unreached)];
+        by.into_iter().for_each(|(outcome, count)| out.count(&[outcome], count));
+    },
+);
