@@ -190,6 +190,16 @@ impl Event {
         }
     }
 
+    /// Replaces the payload that it brings; does nothing where it brings none.
+    pub fn set_payload(&mut self, payload: Payload) {
+        match self {
+            Event::Submitted { new, .. } => new.input = payload,
+            Event::StepStarted { input: input @ Some(_), .. } => *input = Some(payload),
+            Event::StepEnded { output, .. } | Event::Succeeded { output } => *output = payload,
+            _ => {}
+        }
+    }
+
     /// Whether the task ends with it.
     #[must_use]
     pub fn is_end(&self) -> bool {

@@ -65,6 +65,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A store cannot be moved, or did not arrive as it was.
+    #[error("not moved: {why}")]
+    Transfer {
+        /// What is wrong.
+        why: String,
+    },
     /// A journal is damaged; where was shown.
     #[error("damaged: bring back a backup with `no backup restore`")]
     JournalDamaged,
@@ -182,6 +188,7 @@ impl Error {
             | Error::TaskEnded { .. }
             | Error::AuditBroken
             | Error::Backup { .. }
+            | Error::Transfer { .. }
             | Error::Smoke { .. }
             | Error::Bench { .. }
             | Error::TokenUnknown { .. }

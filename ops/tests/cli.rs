@@ -81,7 +81,8 @@ fn every_command_explains_itself() {
     let commands = "serve;dev;task submit;task get;task list;task watch;task cancel;task retry;\
         task feedback;task steps;agent list;agent get;agent put;agent delete;agent pause;agent resume;health;\
         config validate;config show;config keys;token create;token list;token revoke;\
-        audit verify;backup create;backup verify;backup restore;journal inspect;db migrate;db health-check;db test-connection;smoke;\
+        audit verify;backup create;backup verify;backup restore;journal inspect;db migrate;db health-check;db test-connection;\
+        db import;db export;smoke;\
         bench;man;\
         completions";
     for command in commands.split(';') {

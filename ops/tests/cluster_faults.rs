@@ -16,7 +16,7 @@ use std::time::Instant;
 /// Tasks that must be taken before, during and after a fault.
 const SOME: u64 = 30;
 
-/// Faults of one run of [`one_fault_after_the_other`].
+/// Faults of one run of [`one_fault_after_the_other`], unless FAULTS says more.
 const FAULTS: u64 = 5;
 
 /// Who has all partitions when that node is away.
@@ -27,12 +27,14 @@ fn spread_without(place: usize) -> String {
 
 const EVEN: &str = "a:22 b:21 c:21";
 
-/// The word for a seed that a failing round is run again with.
+/// A number that the environment may say.
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// What a failing round is run again with.
 fn seed() -> u64 {
-    match std::env::var("SEED") {
-        Ok(text) => text.parse().expect("SEED is a number"),
-        Err(_) => 7,
-    }
+    number("SEED", 7)
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn one_fault_after_the_other() {
     let mut nodes = start(&postgres, &homes).map(Some);
     let mut dice = Dice::new(seed());
     let load = Load::start(nodes.each_ref().map(running), seed());
-    for fault in 0..FAULTS {
+    for fault in 0..number("FAULTS", FAULTS) {
         load.await_more(SOME);
         let place = dice.below(3) as usize;
         let kind = dice.below(5);

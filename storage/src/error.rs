@@ -205,6 +205,25 @@ pub enum Error {
         /// Of the configuration.
         asked: String,
     },
+    /// It holds a store already.
+    #[error(
+        "{at} holds a store{}: name an empty database",
+        .begun.as_ref().map(|from| format!(", half moved from {from}")).unwrap_or_default()
+    )]
+    NotEmpty {
+        /// Where it is.
+        at: String,
+        /// From where a move was begun, if one was.
+        begun: Option<String>,
+    },
+    /// A store was half moved into it.
+    #[error("{at} holds what was half moved from {from}: run `no db import --from {from}` again")]
+    ImportUnfinished {
+        /// Where it is.
+        at: String,
+        /// From where.
+        from: String,
+    },
     /// This machine's clock and the server's are too far apart.
     #[error(
         "this machine's clock is {} ms {} that of {at}: set both by NTP", .ahead_ms.abs(),

@@ -17,6 +17,7 @@ pub mod postgres;
 mod retention;
 mod rows;
 pub mod sqlite;
+pub mod transfer;
 mod work;
 pub mod writer;
 

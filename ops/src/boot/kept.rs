@@ -31,6 +31,7 @@ pub struct Shared {
     /// Until they are asked for.
     journals: Vec<Option<PgJournal>>,
     owned: Vec<Owned>,
+    fences_from: u64,
 }
 
 impl Shared {
@@ -66,7 +67,8 @@ impl Kept {
         }
         let owned = journals.iter().map(PgJournal::owned).collect();
         let journals = journals.into_iter().map(Some).collect();
-        Ok(Kept::Database(Box::new(Shared { store, journals, owned })))
+        let fences_from = store.fences_from().map_err(refused)?;
+        Ok(Kept::Database(Box::new(Shared { store, journals, owned, fences_from })))
     }
 
     /// The database that other nodes share.
@@ -141,7 +143,7 @@ impl Kept {
     pub(super) fn fences_from(&self) -> u64 {
         match self {
             Kept::Files(store) => store.fences_from(),
-            Kept::Database(_) => 0,
+            Kept::Database(shared) => shared.fences_from,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Console;
 use super::options::ConfigOptions;
+use super::transfer::{Export, Import};
 use crate::config::checked::Database;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
@@ -20,6 +21,10 @@ pub(crate) enum Db {
     HealthCheck(Asked),
     /// Look whether the store can be reached
     TestConnection(Asked),
+    /// Move a data folder's store into the database
+    Import(Import),
+    /// Move the database's store into a new data folder
+    Export(Export),
 }
 
 /// Options of each.
@@ -43,22 +48,41 @@ fn refused(error: no_storage::Error) -> Error {
     Error::Store { why: error.to_string() }
 }
 
+/// What is asked of the store.
+#[derive(Clone, Copy)]
+enum What {
+    Migrate,
+    Health,
+    Connection,
+}
+
 impl Db {
     /// Runs it.
     pub(crate) fn run(self, console: &mut Console) -> Result<()> {
-        let (Db::Migrate(asked) | Db::HealthCheck(asked) | Db::TestConnection(asked)) = &self;
-        let config = config::load(&asked.options.options())?;
-        let (text, value) = match (&self, &config.database) {
-            (Db::Migrate(_), Some(of)) => migrate(&options(of)?)?,
-            (Db::Migrate(_), None) => {
+        match self {
+            Db::Migrate(asked) => asked.run(console, What::Migrate),
+            Db::HealthCheck(asked) => asked.run(console, What::Health),
+            Db::TestConnection(asked) => asked.run(console, What::Connection),
+            Db::Import(import) => import.run(console),
+            Db::Export(export) => export.run(console),
+        }
+    }
+}
+
+impl Asked {
+    fn run(&self, console: &mut Console, what: What) -> Result<()> {
+        let config = config::load(&self.options.options())?;
+        let (text, value) = match (what, &config.database) {
+            (What::Migrate, Some(of)) => migrate(&options(of)?)?,
+            (What::Migrate, None) => {
                 let why = "database.host is missing: files are moved on by `no serve` itself";
                 return Err(Error::Usage(why.to_owned()));
             }
-            (Db::HealthCheck(_), Some(of)) => health(of)?,
-            (Db::TestConnection(_), Some(of)) => connection(&options(of)?)?,
-            (Db::HealthCheck(_) | Db::TestConnection(_), None) => files(&config)?,
+            (What::Health, Some(of)) => health(of)?,
+            (What::Connection, Some(of)) => connection(&options(of)?)?,
+            (What::Health | What::Connection, None) => files(&config)?,
         };
-        if asked.json { console.print_json(&value) } else { console.print(&text) }
+        if self.json { console.print_json(&value) } else { console.print(&text) }
     }
 }
 

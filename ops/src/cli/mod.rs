@@ -20,6 +20,7 @@ mod serve;
 mod smoke;
 pub(crate) mod task;
 mod token;
+mod transfer;
 
 pub use output::Console;
 

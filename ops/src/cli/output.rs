@@ -73,7 +73,16 @@ impl Console {
     /// dropped.
     #[must_use]
     pub(super) fn bar(&self, message: &'static str) -> Bar {
-        let template = "{msg} {bar:40} {bytes}/{total_bytes} {eta}";
+        self.bar_like("{msg} {bar:40} {bytes}/{total_bytes} {eta}", message)
+    }
+
+    /// Likewise over tasks.
+    #[must_use]
+    pub(super) fn bar_of_tasks(&self, message: &'static str) -> Bar {
+        self.bar_like("{msg} {bar:40} {pos}/{len} tasks {per_sec} {eta}", message)
+    }
+
+    fn bar_like(&self, template: &str, message: &'static str) -> Bar {
         match indicatif::ProgressStyle::with_template(template) {
             Ok(style) if self.has_progress => {
                 Bar(ProgressBar::new(0).with_style(style).with_message(message))

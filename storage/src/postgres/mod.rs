@@ -73,9 +73,104 @@ impl PgStore {
             let session = Session::connect(options, Purpose::Commit).await?;
             schema::fit(&session, options).await?;
             schema::current(&session, options).await?;
-            store.settle(&session).await
+            store.settle(&session).await?;
+            match store.meta(&session, "import").await? {
+                Some(from) => Err(Error::ImportUnfinished { at: options.at(), from }),
+                None => Ok(()),
+            }
         })?;
         Ok(store)
+    }
+
+    /// The same for moving another store into it, which may have been begun: an empty database, or
+    /// one with a move from the same `source` that was broken off. Nothing serves it before
+    /// [`PgStore::end_import`].
+    ///
+    /// # Errors
+    /// As [`PgStore::open`]; [`Error::NotEmpty`].
+    pub fn begin_import(options: &PgOptions, partitions: u16, source: &str) -> Result<PgStore> {
+        let store = PgStore { options: options.clone(), partitions };
+        runtime()?.block_on(async {
+            let session = Session::connect(options, Purpose::Commit).await?;
+            schema::fit(&session, options).await?;
+            schema::current(&session, options).await?;
+            store.settle(&session).await?;
+            let begun = store.meta(&session, "import").await?;
+            if begun.as_deref() == Some(source) {
+                return Ok(());
+            }
+            let any = "SELECT EXISTS (SELECT 1 FROM tasks) OR EXISTS (SELECT 1 FROM keys) \
+                       OR EXISTS (SELECT 1 FROM agents)";
+            let rows = store.ask(&session, any, &[]).await?;
+            let is_empty = rows.first().is_some_and(|row| Decoded::new(row).int(0) == Ok(0));
+            if begun.is_some() || !is_empty {
+                return Err(Error::NotEmpty { at: options.at(), begun });
+            }
+            store.settled(&session, "import", source).await.map(drop)
+        })?;
+        Ok(store)
+    }
+
+    /// Notes how far a move into it is: a task's id, or nothing.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn note_import(&self, down_to: &str) -> Result<()> {
+        let sql = "INSERT INTO meta (name, value) VALUES ('import_down_to', $1) \
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        self.alone(sql, &[Param::text(Some(down_to))]).map(drop)
+    }
+
+    /// How far a move into it was noted to be.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn import_down_to(&self) -> Result<Option<String>> {
+        let rows = self.alone("SELECT value FROM meta WHERE name = 'import_down_to'", &[])?;
+        Ok(rows.first().and_then(|row| Decoded::new(row).text(0).ok().map(str::to_owned)))
+    }
+
+    /// The move is whole, and what gave fences before gives them from `fences_from` on: from here
+    /// on it is served. Its partitions are nobody's.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn end_import(&self, fences_from: u64) -> Result<()> {
+        let fences = "INSERT INTO meta (name, value) VALUES ('fences_from', $1) \
+                      ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        self.alone(fences, &[Param::text(Some(&fences_from.to_string()))])?;
+        self.release("import")?;
+        self.alone("DELETE FROM meta WHERE name IN ('import', 'import_down_to')", &[]).map(drop)
+    }
+
+    /// Leaves all partitions of `owner` to nobody.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn release(&self, owner: &str) -> Result<()> {
+        let sql = "UPDATE partitions SET owner = NULL, fence = fence + 1, given = false \
+                   WHERE owner = $1";
+        self.alone(sql, &[Param::text(Some(owner))]).map(drop)
+    }
+
+    /// The lowest fence that a task may be given.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn fences_from(&self) -> Result<u64> {
+        let rows = self.alone("SELECT value FROM meta WHERE name = 'fences_from'", &[])?;
+        let text = rows.first().and_then(|row| Decoded::new(row).text(0).ok().map(str::to_owned));
+        Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    /// Its tasks, counted.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn tasks(&self) -> Result<u64> {
+        let rows = self.alone("SELECT count(*) FROM tasks", &[])?;
+        let count = rows.first().and_then(|row| Decoded::new(row).int(0).ok());
+        Ok(count.unwrap_or(0).cast_unsigned())
     }
 
     /// Partitions, fixed when the store was created.
@@ -107,6 +202,13 @@ impl PgStore {
                     SELECT id, 0 FROM generate_series(0, $1::int4 - 1) AS id \
                     ON CONFLICT (id) DO NOTHING";
         self.ask(session, rows, &[Param::int(i64::from(asked))]).await.map(drop)
+    }
+
+    /// What `meta` has by that name.
+    async fn meta(&self, session: &Session, name: &str) -> Result<Option<String>> {
+        let known = "SELECT value FROM meta WHERE name = $1";
+        let rows = self.ask(session, known, &[Param::text(Some(name))]).await?;
+        Ok(rows.first().and_then(|row| Decoded::new(row).text(0).ok().map(str::to_owned)))
     }
 
     /// What `meta` has by that name; `new` from now on where it has nothing.

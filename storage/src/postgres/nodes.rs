@@ -15,6 +15,7 @@ use crate::postgres::{PgStore, journal};
 use no_engine::control::nodes::{NodeName, NodeRow, PartitionRow};
 use no_engine::id::{Fence, PartitionId};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_postgres::Row;
 
@@ -65,6 +66,28 @@ impl PgStore {
         let rows = node.ask(sql, &[Param::text(Some(name)), Param::text(Some(address))])?;
         node.incarnation = node.one(&rows, |row| row.int(0))?;
         Ok(node)
+    }
+
+    /// Nodes that count within `wait`, by name.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn running(&self, wait: Duration) -> Result<Vec<String>> {
+        let sql = "SELECT name || '/' || incarnation || '/' || beat, name FROM nodes ORDER BY name";
+        let read = || -> Result<Vec<(String, String)>> {
+            let rows = self.alone(sql, &[])?;
+            let text = |row: &Decoded<'_>, at| row.text(at).map(str::to_owned).unwrap_or_default();
+            let rows = rows.iter().map(Decoded::new);
+            Ok(rows.map(|row| (text(&row, 0), text(&row, 1))).collect())
+        };
+        let before = read()?;
+        if before.is_empty() {
+            return Ok(Vec::new());
+        }
+        std::thread::sleep(wait);
+        let after = read()?;
+        let counts = |(beat, _): &(String, String)| before.iter().all(|(old, _)| old != beat);
+        Ok(after.into_iter().filter(counts).map(|(_, name)| name).collect())
     }
 
     /// The key that only nodes of this cluster know: 32 bytes in hex.

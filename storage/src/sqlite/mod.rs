@@ -231,6 +231,28 @@ impl Store {
         SqliteReader::new(&self.paths, &self.followed, self.partitions)
     }
 
+    /// Its tasks, counted, as they were when it was opened.
+    ///
+    /// # Errors
+    /// Those of reading a file.
+    pub fn tasks(&self) -> Result<u64> {
+        let count = |path: &PathBuf| {
+            let db = schema::open_reader(path)?;
+            let count = db.query_row("SELECT count(*) FROM tasks", [], |row| row.get::<_, i64>(0));
+            count.map(i64::cast_unsigned).map_err(|source| Error::of_sqlite(path, source))
+        };
+        self.paths.iter().map(count).sum()
+    }
+
+    /// What the folder's store is: partitions, shards.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`], and those of reading its marker.
+    pub fn shape(dir: &Path) -> Result<(u16, u16)> {
+        let marker = Marker::read(dir)?.ok_or_else(|| Error::NoStore { dir: dir.to_owned() })?;
+        Ok((marker.partitions, marker.shards))
+    }
+
     /// Looks at what journals and indexes do.
     #[must_use]
     pub fn watch(&self) -> StoreWatch {
