@@ -34,8 +34,9 @@ Examples:
 
 The data folder's nO must be stopped, and the database hold no store. Everything moves: tasks with
 their histories and payloads, dead letters, idempotency keys, agents, feedback; ids stay. Then both
-are read and compared. Broken off at any point, the same command again goes on; until it has ended no
-node serves the database. The data folder stays as it is: delete it when you are content.
+are read and compared. Broken off at any point, the same command again goes on; until it has
+ended no node serves the database. The data folder stays as it is: delete it when you are
+content.
 
 Exit code 0 done, 1 failed or not the same, 4 a store cannot be used.")]
 pub(crate) struct Import {
