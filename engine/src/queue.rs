@@ -190,6 +190,14 @@ impl ReadyQueue {
         self.compact_if_due();
     }
 
+    /// Removes what is forgotten, in one pass over all: a task that was forgotten may then be pushed
+    /// again as it was.
+    pub fn purge(&mut self) {
+        if !self.forgotten.is_empty() {
+            self.compact();
+        }
+    }
+
     /// Takes the next task to start among those for which `eligible(lane, key)`.
     ///
     /// The highest level first, on a level the lanes in turn, in a lane the keys in turn, in a key

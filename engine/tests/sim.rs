@@ -36,6 +36,7 @@ fn the_promises_hold_over_64_seeds_and_every_transition_is_visited() {
     }
     let mut seen = BTreeSet::new();
     let (mut acknowledged, mut crashes, mut restarts, mut held_back) = (0, 0, 0, 0);
+    let mut moves = 0;
     for seed in seeds() {
         let report = check(seed);
         seen.extend(report.transitions);
@@ -43,11 +44,13 @@ fn the_promises_hold_over_64_seeds_and_every_transition_is_visited() {
         crashes += report.crashes;
         restarts += report.restarts;
         held_back += report.held_back;
+        moves += report.moves;
     }
     // A run with too little going on shows nothing.
     assert!(5_000 < acknowledged, "only {acknowledged} tasks");
     assert!(300 < crashes, "only {crashes} crashes");
     assert!(50 < restarts, "only {restarts} clean stops");
+    assert!(1_000 < moves, "only {moves} partitions moved");
     assert!(1_000 < held_back, "agents were held back for only {held_back} turns");
     for row in TRANSITIONS {
         assert!(seen.contains(row), "no seed visited {row:?}");

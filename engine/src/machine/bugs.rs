@@ -32,10 +32,16 @@ pub enum Bug {
     ImageMissing,
     /// A commit's failure is taken for success.
     FailedCommitTaken,
+    /// A partition is said to be gone before what was decided of it is durable.
+    LeaveTooEarly,
+    /// A partition that goes leaves its tasks' slots taken.
+    LeaveLeaksSlots,
+    /// A partition that goes leaves its ready tasks in the queue.
+    LeaveKeepsReady,
 }
 
 /// All of them.
-pub const BUGS: [Bug; 14] = [
+pub const BUGS: [Bug; 17] = [
     Bug::ActBeforeCommit,
     Bug::NoFenceCheck,
     Bug::LostTimer,
@@ -50,6 +56,9 @@ pub const BUGS: [Bug; 14] = [
     Bug::PoisonNotCounted,
     Bug::ImageMissing,
     Bug::FailedCommitTaken,
+    Bug::LeaveTooEarly,
+    Bug::LeaveLeaksSlots,
+    Bug::LeaveKeepsReady,
 ];
 
 /// The planted bug, if any.

@@ -7,7 +7,7 @@
 //! are told that it moved; what is asked of it later is told the same.
 
 use super::recover::LastStop;
-use super::{Gated, Machine};
+use super::{Bug, Gated, Machine};
 use crate::breaker::{Breaker, Verdict};
 use crate::command::{Answer, Refusal};
 use crate::effect::Effect;
@@ -39,6 +39,8 @@ impl Machine {
         (loaded, last_stop): (Loaded, LastStop),
     ) {
         if self.partition(partition).is_none() {
+            // It may have been here before, and its ready tasks be forgotten but not yet gone.
+            self.queue.purge();
             self.load(now, partition, loaded, last_stop);
         }
         self.reply(reply, Answer::Done);
@@ -66,8 +68,8 @@ impl Machine {
             state.tasks.values().filter(is_ready).map(|held| held.task.id).collect();
         let is_running = |held: &&Held| held.task.state == State::Running;
         let running = state.tasks.values().filter(is_running).map(|held| held.task.id).collect();
-        for id in ready {
-            self.unqueue(id);
+        if !self.has_bug(Bug::LeaveKeepsReady) {
+            ready.into_iter().for_each(|id| self.unqueue(id));
         }
         let (replies, until) = (vec![reply], now.mono + within_ms);
         self.leaving.push(Leaving { partition, replies, until, running, is_due: false });
@@ -110,7 +112,11 @@ impl Machine {
             let Leaving { partition, replies, .. } = self.leaving.swap_remove(at);
             self.drop_partition(partition);
             for to in replies {
-                self.reply(to, Answer::Done);
+                let done = Effect::Reply { to, answer: Answer::Done };
+                match self.has_bug(Bug::LeaveTooEarly) {
+                    true => self.open.at_once.push(done),
+                    false => self.open.gated.push(Gated::Effect(done)),
+                }
             }
         }
     }
@@ -138,7 +144,7 @@ impl Machine {
             if let Some(timer) = active.mono_timer {
                 self.mono.cancel(timer);
             }
-            if let Some(slot) = active.slot {
+            if let Some(slot) = active.slot.filter(|_| !self.has_bug(Bug::LeaveLeaksSlots)) {
                 self.slots.release(slot);
                 let abort = Effect::Abort { task: id, fence: held.task.fence };
                 self.open.gated.push(Gated::Effect(abort));

@@ -7,6 +7,7 @@
 
 mod check;
 mod clients;
+mod moves;
 mod node;
 mod outside;
 mod store;

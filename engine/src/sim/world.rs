@@ -1,6 +1,7 @@
 //! The world: shards, store, clients and the outside under one clock, advanced by one seed.
 
 use super::clients::Clients;
+use super::moves::Moves;
 use super::node::{Node, Plan};
 use super::outside::Outside;
 use super::store::{Mirror, Store};
@@ -8,7 +9,6 @@ use super::{check, workload};
 use crate::agent::state::OpenState;
 use crate::breaker::BreakerRules;
 use crate::command::{Command, Intake};
-use crate::control::placement;
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::id::{PartitionId, ShardId};
@@ -31,6 +31,8 @@ pub struct Report {
     pub crashes: usize,
     /// Clean stops and starts.
     pub restarts: usize,
+    /// Partitions that went from one shard to another while both ran.
+    pub moves: usize,
     /// Agents that came to be held back by their breakers, or stayed so over a turn.
     pub held_back: usize,
     /// Events that became durable.
@@ -57,6 +59,7 @@ pub struct World {
     restarts: usize,
     held_back: usize,
     is_calm: bool,
+    pub(super) moves: Moves,
 }
 
 /// Runs the world of `seed` for so many steps, perhaps with a planted bug, then heals it.
@@ -96,6 +99,7 @@ impl World {
             acknowledged: self.clients.acknowledged.len(),
             crashes: self.crashes,
             restarts: self.restarts,
+            moves: self.moves.made,
             held_back: self.held_back,
             events: self.store.histories.values().map(Vec::len).sum(),
             transitions: self.store.transitions,
@@ -138,6 +142,7 @@ impl World {
             held_back: 0,
             is_calm: false,
             pool_rng: Rng::new(seed ^ 0x706f_6f6c),
+            moves: Moves::new(seed),
             rng,
         };
         world.start(LastStop::Clean);
@@ -146,6 +151,7 @@ impl World {
 
     fn start(&mut self, last_stop: LastStop) {
         self.agents = workload::agents();
+        self.moves.begin(self.plan.partitions, self.plan.shards, &self.store);
         for shard in 0..self.plan.shards {
             let node = Node::start(
                 &self.plan,
@@ -176,6 +182,10 @@ impl World {
         if self.nodes.iter().any(|node| node.is_failed) && self.rng.chance(20) {
             self.crash()?;
         }
+        // A real store beside this one has its shards' partitions fixed.
+        if self.store.mirror.is_none() {
+            self.moves.begin_one(&mut self.nodes);
+        }
         self.look()
     }
 
@@ -198,18 +208,22 @@ impl World {
     }
 
     fn send(&mut self, to: PartitionId, command: Command) {
-        let shard = placement(to, self.plan.partitions, self.plan.shards);
+        let home = self.moves.home(to);
         // A full ring refuses; for the sender that is a 503.
-        self.nodes[usize::from(shard.0)].send(command);
+        self.nodes[home].send(command);
     }
 
     fn turn(&mut self) -> Result<(), String> {
         let at = self.rng.index(self.nodes.len());
+        self.moves.go_on(&mut self.nodes, &self.store);
         let node = &mut self.nodes[at];
         node.shard.turn(self.now, &mut node.links, || 0);
         while let Some(effect) = node.effects.try_recv() {
             check::durable(&self.store, &effect)?;
             match effect {
+                Effect::Reply { to, answer } if Moves::is_theirs(to) => {
+                    self.moves.answered(&answer)
+                }
                 Effect::Reply { to, answer } => self.clients.answered(to, answer, &self.store)?,
                 Effect::Call(call) => self.outside.call(&self.store, *call)?,
                 Effect::Abort { task, fence } => self.outside.abort(task, fence),
@@ -229,8 +243,7 @@ impl World {
         if let Some(command) = self.outside.answer(&mut self.rng, self.is_calm)
             && let Command::Outcome { task, .. } = &command
         {
-            let shard = placement(task.partition(), self.plan.partitions, self.plan.shards);
-            let node = &mut self.nodes[usize::from(shard.0)];
+            let node = &mut self.nodes[self.moves.home(task.partition())];
             // Answers are never dropped: a full ring makes them wait. Here the shard makes room.
             while node.reserved.free() == 0 {
                 node.shard.turn(self.now, &mut node.links, || 0);
@@ -307,7 +320,9 @@ impl World {
             let since = history.iter().rev().take_while(|record| !is_progress(&record.event));
             let is_start =
                 |record: &&crate::event::Record| matches!(&*record.event, Event::Started { .. });
-            let starts = since.filter(is_start).count();
+            let cut = since.clone().filter(|record| self.moves.has_cut(record)).count();
+            // A start that a move cut short is no crash.
+            let starts = since.filter(is_start).count().saturating_sub(cut);
             if (crate::limits::CRASHES_MAX as usize) < starts {
                 return Err(format!("{id} was started {starts} times and crashed each time"));
             }
@@ -382,7 +397,9 @@ impl World {
     /// What the store would give back is what the shard has.
     fn same_as_loaded(&self, node: &Node) -> Result<(), String> {
         for id in &node.partitions {
-            let live = node.shard.machine().partition(*id).expect("loaded at start").image();
+            // On its way in.
+            let Some(live) = node.shard.machine().partition(*id) else { continue };
+            let live = live.image();
             let loaded = self.store.load(*id);
             if live != loaded {
                 return Err(format!("{id:?}: live\n{live:#?}\nis not what is stored\n{loaded:#?}"));
