@@ -190,8 +190,8 @@ impl ReadyQueue {
         self.compact_if_due();
     }
 
-    /// Removes what is forgotten, in one pass over all: a task that was forgotten may then be pushed
-    /// again as it was.
+    /// Removes what is forgotten, in one pass over all: a task that was forgotten may then be
+    /// pushed again as it was.
     pub fn purge(&mut self) {
         if !self.forgotten.is_empty() {
             self.compact();

@@ -11,8 +11,11 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, LOCATION};
 use no_engine::command::{Answer, AnswerWhen, Command, Refusal};
 use no_engine::id::TaskId;
-use no_engine::task::Task;
+use no_engine::task::{NewTask, Task};
 use std::sync::Arc;
+
+/// Partitions that a submission without a key is tried in.
+const TRIES_MAX: u32 = 4;
 
 /// `POST /v1/tasks[?wait_ms=N]`: 202 with the task once it is durable, 200 when it has ended.
 pub(super) async fn submit(mut request: Request) -> Outcome {
@@ -25,20 +28,17 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
     let name = request.idempotency_key()?;
     let key = name.map(|name| wire::key(&tenant, name, None, &body));
     let core = &request.core;
-    let new = wire::new_task(core, &tenant, &body, key, request.caller())?;
-    let shard = core.shards.of_partition(new.id.partition());
-    admit::shard(core, shard)?;
     // A key may lead to another task than this one, so the wait begins once we know which.
     let waits_at_once = 0 < wait_ms && key.is_none();
-    let when = if waits_at_once { AnswerWhen::Ended } else { AnswerWhen::Durable };
-    let asked = core.ask(shard, |reply| Command::Submit { reply, tasks: vec![new], when })?;
-    let answer = if waits_at_once {
-        asked.answer_within(&core.phase, wait_ms).await
-    } else {
-        let sent = core.admission.sent(shard, 1);
-        let answer = asked.answer().await;
-        sent.answered();
-        answer
+    let wait_at_once_ms = waits_at_once.then_some(wait_ms);
+    let mut tries = 1;
+    let answer = loop {
+        let new = wire::new_task(core, &tenant, &body, key, request.caller())?;
+        match send(core, new, wait_at_once_ms).await? {
+            // Its partition has just gone to another node: without a key any other will do.
+            Answer::Refused(Refusal::Moved(_)) if key.is_none() && tries < TRIES_MAX => tries += 1,
+            answer => break answer,
+        }
     };
     let mut task = match answer {
         // The key had made a task that has ended: the store has it.
@@ -49,6 +49,21 @@ pub(super) async fn submit(mut request: Request) -> Outcome {
         task = wait(core, &tenant, task.id, wait_ms).await?;
     }
     submitted(core, task).await
+}
+
+/// Submits a task, and waits until it is durable, or ended within a time.
+async fn send(core: &Core, new: NewTask, wait_ms: Option<u64>) -> Result<Answer, Problem> {
+    let shard = core.shards.of_partition(new.id.partition());
+    admit::shard(core, shard)?;
+    let when = if wait_ms.is_some() { AnswerWhen::Ended } else { AnswerWhen::Durable };
+    let asked = core.ask(shard, |reply| Command::Submit { reply, tasks: vec![new], when })?;
+    if let Some(wait_ms) = wait_ms {
+        return Ok(asked.answer_within(&core.phase, wait_ms).await);
+    }
+    let sent = core.admission.sent(shard, 1);
+    let answer = asked.answer().await;
+    sent.answered();
+    Ok(answer)
 }
 
 async fn submitted(core: &Core, task: Task) -> Outcome {

@@ -103,7 +103,15 @@ pub(crate) async fn answer(
     handler: &Handler,
 ) -> Outcome {
     let is_waited = || request.parts.uri.query().is_some_and(|query| query.contains("wait_ms="));
-    if placed == Placed::Anywhere || (placed == Placed::TaskIfWaited && !is_waited()) {
+    // Without a key it belongs wherever it comes, and the handler finds it another place here.
+    let stays = || {
+        let has_key = request.parts.headers.contains_key("idempotency-key");
+        !has_key && joined.any_here(&mut request.core.rng.borrow_mut()).is_some()
+    };
+    if placed == Placed::Anywhere
+        || (placed == Placed::TaskIfWaited && !is_waited())
+        || (placed == Placed::Submission && stays())
+    {
         return handler(request).await;
     }
     let body = request.whole_body().await?;

@@ -74,7 +74,9 @@ impl Keeper {
                 break;
             }
             let looked = self.look();
-            if let Err(why) = &looked {
+            if let Err(why) = &looked
+                && !self.says_draining
+            {
                 tracing::warn!(target: "cluster", why, "the other nodes are not seen");
             }
             self.parts.cluster.looked(turn);
