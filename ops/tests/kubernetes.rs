@@ -73,9 +73,15 @@ fn pods_are_closed_pinned_and_have_time_to_drain() {
     for overlay in OVERLAYS {
         let Some(objects) = render(overlay) else { return };
         let set = of_kind(&objects, "StatefulSet");
-        // The embedded store has one writer.
-        let nodes = if overlay == "cluster" { 3 } else { 1 };
-        assert_eq!(set["spec"]["replicas"], nodes);
+        if overlay == "cluster" {
+            // An apply must not undo what the autoscaler did.
+            assert_eq!(set["spec"]["replicas"], Value::Null);
+            let scaler = &of_kind(&objects, "HorizontalPodAutoscaler")["spec"];
+            assert_eq!(scaler["scaleTargetRef"]["name"], set["metadata"]["name"]);
+            assert_eq!((&scaler["minReplicas"], &scaler["maxReplicas"]), (&3.into(), &6.into()));
+        } else {
+            assert_eq!(set["spec"]["replicas"], 1, "the embedded store has one writer");
+        }
         let pod = &set["spec"]["template"]["spec"];
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["enableServiceLinks"], false);
