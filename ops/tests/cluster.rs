@@ -205,6 +205,41 @@ fn an_agents_bounds_are_those_of_all_nodes_together() {
 }
 
 #[test]
+fn a_database_of_others_and_a_node_that_nobody_reaches_are_named() {
+    let Some(postgres) = Postgres::start() else { return };
+    let home = home(&postgres.config(), "a", &json!({}));
+    postgres.migrate(&home);
+    let test = |home: &e2e::Home| {
+        let config = home.config();
+        let config = config.to_str().expect("plain");
+        let output = home.run(&["db", "test-connection", "--config", config]);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    };
+    let node = home.start();
+    let (code, said) = test(&home);
+    assert!(code == Some(0) && !said.contains("warning"), "{said}");
+    postgres.says(
+        "INSERT INTO nodes (name, incarnation, beat, address, draining) \
+         VALUES ('b', 1, 1, 'http://127.0.0.1:1', false)",
+    );
+    let (code, said) = test(&home);
+    assert!(code == Some(0) && said.contains("node b cannot be reached"), "{said}");
+    let mut database = postgres.config();
+    database["cluster"] = json!("staging");
+    let other = e2e::Home::new(json!({"service": {"node": "x"}, "database": database}));
+    let of_others = "holds the store of the cluster \"no\", not of \"staging\"";
+    for (code, said) in [test(&other), {
+        let (code, said) = other.refused();
+        (Some(code), said)
+    }] {
+        assert!(code == Some(4) && said.contains(of_others), "{code:?} {said}");
+    }
+    assert_eq!(postgres.says("SELECT count(*) FROM nodes WHERE name = 'x'"), "0");
+    node.stop();
+}
+
+#[test]
 fn only_nodes_pass() {
     let Some(postgres) = Postgres::start() else { return };
     let home = home(&postgres.config(), "a", &json!({}));

@@ -8,9 +8,14 @@ use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::postgres::options;
 use clap::{Args, Subcommand};
-use no_storage::postgres::{self, PgOptions};
+use no_storage::postgres::{self, PgOptions, PgStore};
 use no_storage::sqlite::inspect;
 use serde_json::{Value, json};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// How long another node may take to take a connection.
+const REACH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Commands of `no db`.
 #[derive(Debug, Subcommand)]
@@ -79,7 +84,7 @@ impl Asked {
                 return Err(Error::Usage(why.to_owned()));
             }
             (What::Health, Some(of)) => health(of)?,
-            (What::Connection, Some(of)) => connection(&options(of)?)?,
+            (What::Connection, Some(of)) => connection(&options(of)?, config.engine.partitions)?,
             (What::Health | What::Connection, None) => files(&config)?,
         };
         if self.json { console.print_json(&value) } else { console.print(&text) }
@@ -113,18 +118,64 @@ fn health(of: &Database) -> Result<(String, Value)> {
 }
 
 /// Tables may be missing still.
-fn connection(options: &PgOptions) -> Result<(String, Value)> {
+fn connection(options: &PgOptions, partitions: u16) -> Result<(String, Value)> {
     let schema = match postgres::check(options) {
         Ok(seen) => Some(seen.schema),
         Err(no_storage::Error::SchemaMissing { .. }) => None,
         Err(no_storage::Error::SchemaOlder { found, .. }) => Some(found),
         Err(error) => return Err(refused(error)),
     };
-    let text = match schema {
+    let mut text = match schema {
         Some(schema) => format!("connected; the tables are those of version {schema}"),
         None => "connected; there are no tables yet: run `no db migrate`".to_owned(),
     };
-    Ok((text, json!({"store": "postgresql", "connected": true, "schema": schema})))
+    let mut nodes = Vec::new();
+    if schema == Some(postgres::known()) {
+        for (name, address) in others(options, partitions)? {
+            let fault = unreached(&address);
+            if let Some(why) = &fault {
+                text.push_str(&format!(
+                    "\nwarning: node {name} cannot be reached at {address}: {why}; set its \
+                     service.advertise to what other nodes reach"
+                ));
+            }
+            nodes.push(json!({"name": name, "address": address, "fault": fault}));
+        }
+    }
+    let value = json!({"store": "postgresql", "connected": true, "schema": schema,
+                       "nodes": nodes});
+    Ok((text, value))
+}
+
+/// The nodes that the database has, with their addresses.
+fn others(options: &PgOptions, partitions: u16) -> Result<Vec<(String, String)>> {
+    let store = PgStore::open(options, partitions).map_err(refused)?;
+    store.addresses().map_err(refused)
+}
+
+/// Why nobody answers at a URL, if nobody does.
+fn unreached(url: &str) -> Option<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let port = if url.starts_with("https://") { 443 } else { 80 };
+    let at = match rest.parse::<std::net::SocketAddr>() {
+        Ok(_) => rest.to_owned(),
+        Err(_) if rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            rest.to_owned()
+        }
+        Err(_) => format!("{rest}:{port}"),
+    };
+    let addresses = match at.to_socket_addrs() {
+        Ok(addresses) => addresses,
+        Err(error) => return Some(error.to_string()),
+    };
+    let mut why = "it has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, REACH_TIMEOUT) {
+            Ok(_) => return None,
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Some(why)
 }
 
 /// The data folder's files: their journals are read through.

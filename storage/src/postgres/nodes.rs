@@ -68,6 +68,17 @@ impl PgStore {
         Ok(node)
     }
 
+    /// All nodes by name, each with the address that it gives to the others.
+    ///
+    /// # Errors
+    /// Those of a database.
+    pub fn addresses(&self) -> Result<Vec<(String, String)>> {
+        let rows = self.alone("SELECT name, address FROM nodes ORDER BY name", &[])?;
+        let text = |row: &Decoded<'_>, at| row.text(at).map(str::to_owned).unwrap_or_default();
+        let rows = rows.iter().map(Decoded::new);
+        Ok(rows.map(|row| (text(&row, 0), text(&row, 1))).collect())
+    }
+
     /// Nodes that count within `wait`, by name.
     ///
     /// # Errors
