@@ -14,7 +14,7 @@ use no_auth::Permission;
 use no_engine::stats::ShardStats;
 use no_net::audit::AuditLink;
 use no_net::body::OutBody;
-use no_net::cluster::Cluster;
+use no_net::cluster::{Cluster, ClusterFigures};
 use no_net::core::Core;
 use no_net::out::OutConfig;
 use no_net::redis::Redis;
@@ -97,7 +97,15 @@ impl Monitor {
             .with_store(store)
             .with_life(self.shown.health.life())
             .with_spans(self.shown.spans.read())
-            .with_cluster(self.shown.cluster.as_ref().map(|cluster| cluster.figures()))
+            .with_cluster(self.cluster(core))
+    }
+
+    /// What is known of the other nodes; a node with a store of its own is all there is.
+    fn cluster(&self, core: &Core) -> ClusterFigures {
+        match &self.shown.cluster {
+            Some(cluster) => cluster.figures(),
+            None => ClusterFigures::alone(core.shards.partitions()),
+        }
     }
 
     async fn scrape(&self, core: &Core, format: Format) -> Outcome {

@@ -4,13 +4,17 @@
 //! A round counts only when the load went on through it.
 
 mod e2e;
+#[path = "redis/server.rs"]
+#[expect(dead_code, reason = "each test binary uses its own part")]
+mod server;
 
 use e2e::cluster::{
-    Load, NAMES, SPREAD, await_said, check, homes, homes_with_ways, owner_of, start,
+    Load, NAMES, SPREAD, await_said, check, homes, homes_with, homes_with_ways, owner_of, start,
 };
 use e2e::postgres::Postgres;
 use e2e::{Dice, Node};
 use serde_json::json;
+use server::Redis;
 use std::time::Instant;
 
 /// Tasks that must be taken before, during and after a fault.
@@ -106,6 +110,27 @@ fn a_node_that_drains_hands_over_and_no_request_fails() {
     postgres.says(&format!("DELETE FROM events WHERE task = '{looped}'"));
     check(&postgres, &b, &load.stop());
     [a, b].into_iter().for_each(Node::stop);
+}
+
+#[test]
+fn without_redis_tasks_go_on() {
+    let Some(postgres) = Postgres::start() else { return };
+    let Some(mut redis) = Redis::started() else { return };
+    let more = json!({
+        "redis": {"host": redis.socket()},
+        "security": {"rateLimit": {"enabled": true}}
+    });
+    let [a, b, c] = start(&postgres, &homes_with(&postgres, &more));
+    let load = Load::start([&a, &b, &c], seed());
+    load.await_more(SOME);
+    redis.says(&["FLUSHALL"]);
+    load.await_more(SOME);
+    redis.kill();
+    load.await_more(SOME);
+    redis.start();
+    load.await_more(SOME);
+    check(&postgres, &a, &load.stop());
+    [a, b, c].into_iter().for_each(Node::stop);
 }
 
 /// Kills, pauses, cuts, drains and database restarts in an order that the seed says.

@@ -91,6 +91,15 @@ pub struct ClusterFigures {
     pub is_valid: bool,
 }
 
+impl ClusterFigures {
+    /// Those of a node whose store is its own.
+    #[must_use]
+    pub fn alone(partitions: u16) -> ClusterFigures {
+        let here = u64::from(partitions);
+        ClusterFigures { nodes: 1, here, is_valid: true, ..ClusterFigures::default() }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     answered: AtomicU64,

@@ -5,12 +5,8 @@ use super::{Family, counter, gauge};
 pub(super) const NODES: Family = gauge(
     "no_cluster_nodes",
     &[],
-    "Nodes that share the database and live, this one among them; none with a store of its own.",
-    |now, out| {
-        if let Some(of) = now.cluster {
-            out.count(&[], of.nodes);
-        }
-    },
+    "Nodes that share the database and live, this one among them; 1 where the store is its own.",
+    |now, out| out.count(&[], now.cluster.nodes),
 );
 
 pub(super) const PARTITIONS: Family = gauge(
@@ -18,10 +14,9 @@ pub(super) const PARTITIONS: Family = gauge(
     &["owner"],
     "Partitions by who has them, as this node knows it: this node, another one, nobody.",
     |now, out| {
-        if let Some(of) = now.cluster {
-            let by = [("this", of.here), ("other", of.there), ("nobody", of.unowned)];
-            by.into_iter().for_each(|(owner, count)| out.count(&[owner], count));
-        }
+        let of = now.cluster;
+        let by = [("this", of.here), ("other", of.there), ("nobody", of.unowned)];
+        by.into_iter().for_each(|(owner, count)| out.count(&[owner], count));
     },
 );
 
@@ -29,11 +24,7 @@ pub(super) const LEASE: Family = gauge(
     "no_cluster_lease_valid",
     &[],
     "1 while this node may answer for its partitions; 0 once it could not count for a lease.",
-    |now, out| {
-        if let Some(of) = now.cluster {
-            out.count(&[], u64::from(of.is_valid));
-        }
-    },
+    |now, out| out.count(&[], u64::from(now.cluster.is_valid)),
 );
 
 pub(super) const MOVES: Family = counter(
@@ -41,7 +32,7 @@ pub(super) const MOVES: Family = counter(
     &["kind"],
     "Partitions that this node took and gave away.",
     |now, out| {
-        let of = now.cluster.unwrap_or_default();
+        let of = now.cluster;
         out.count(&["taken"], of.taken);
         out.count(&["given"], of.given);
     },
@@ -52,7 +43,7 @@ pub(super) const FORWARDED: Family = counter(
     &["outcome"],
     "Requests that were sent on to the node that has their partition, by what came of it.",
     |now, out| {
-        let of = now.cluster.unwrap_or_default();
+        let of = now.cluster;
         let by = [("answered", of.answered), ("moved", of.moved), ("unreached", of.unreached)];
         by.into_iter().for_each(|(outcome, count)| out.count(&[outcome], count));
     },

@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub(super) store: Vec<StoreReading>,
     pub(super) life: Life,
     pub(super) spans: [(&'static str, u64); 3],
-    pub(super) cluster: Option<ClusterFigures>,
+    pub(super) cluster: ClusterFigures,
     agents: BTreeMap<Arc<str>, AgentStats>,
     models: BTreeMap<Arc<str>, CallStats>,
     tools: BTreeMap<Arc<str>, CallStats>,
@@ -79,7 +79,7 @@ impl Snapshot {
 
     /// Adds what the node knows of the others that share its database.
     #[must_use]
-    pub fn with_cluster(self, cluster: Option<ClusterFigures>) -> Snapshot {
+    pub fn with_cluster(self, cluster: ClusterFigures) -> Snapshot {
         Snapshot { cluster, ..self }
     }
 
