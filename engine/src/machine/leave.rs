@@ -3,8 +3,9 @@
 //!
 //! A partition that is to go starts nothing new; what runs may end, within a time. Then it is
 //! dropped between two batches, and the answer hangs on the last one that wrote of it: whoever has
-//! the answer knows that this shard writes no more of the partition. Tasks that waited for a reply
-//! are told that it moved; what is asked of it later is told the same.
+//! the answer knows that this shard writes no more of the partition. Who waits for the end of a
+//! task is shown it as it is; who follows its events is told that it moved, and so is what is asked
+//! of it later.
 
 use super::recover::LastStop;
 use super::{Bug, Gated, Machine};
@@ -166,8 +167,12 @@ impl Machine {
         }
         self.watchers_len -= held.watchers_len();
         if let Some(watchers) = held.watchers.take() {
-            for to in watchers.polls.into_iter().chain(watchers.streams) {
+            for to in watchers.streams {
                 self.reply(to, Answer::Refused(Refusal::Moved(id.partition())));
+            }
+            // One of them may be the submission itself: told that it moved, it would be made again.
+            for to in watchers.polls {
+                self.reply(to, Answer::Task(Box::new(held.task.clone())));
             }
         }
         self.agents.release_key(held.key);
